@@ -56,9 +56,7 @@ class SoftwareTpmError(Exception):
 class SoftwareTpm:
     """One software TPM. As a context manager: created if need be, started, and stopped."""
 
-    def __init__(
-        self, state_dir: str | os.PathLike[str], ca_dir: str | os.PathLike[str]
-    ) -> None:
+    def __init__(self, state_dir: str | os.PathLike[str], ca_dir: str | os.PathLike[str]) -> None:
         self.state_dir = Path(state_dir).absolute()
         self.ca_dir = Path(ca_dir).absolute()
         self._process: subprocess.Popen[bytes] | None = None
@@ -201,8 +199,7 @@ class SoftwareTpm:
         """Reboot the host's TPM: off and on again; the reset count goes up.
 
         :param orderly: send TPM2_Shutdown(CLEAR) first, as an operating system that goes down
-            does. It is left out if another program holds the connection to the TPM, for swtpm
-            serves one at a time. Without it the clock is marked as not safe afterwards.
+            does. Without it, as after a power cut, the clock is marked as not safe afterwards.
         """
         if orderly and self.running:
             self._shutdown_clear()

@@ -1,0 +1,33 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""Options of the test suite."""
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add ``--record``, without which nothing boots a machine."""
+    parser.addoption(
+        "--record",
+        action="store_true",
+        help="also run the tests that record boots anew in QEMU (minutes, needs its packages)",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip the tests marked ``record`` unless they were asked for."""
+    if config.getoption("--record"):
+        return
+    skip = pytest.mark.skip(reason="boots machines in QEMU; run with --record")
+    for item in items:
+        if item.get_closest_marker("record"):
+            item.add_marker(skip)
