@@ -1,0 +1,138 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""What ``tools/record-boot`` records: the machines, the boots, and the script that runs in them.
+
+The identities are the same at every run, so recordings can be compared.
+"""
+
+import dataclasses
+import uuid
+
+# Any fixed value does; a machine's GUIDs are derived from it and the machine's name.
+_NAMESPACE = uuid.UUID("6f1d0a52-3c7e-4d0b-9a53-2f6f7d0f3a11")
+
+
+@dataclasses.dataclass(frozen=True)
+class Machine:
+    """What tells one machine from an identical one beside it in the rack."""
+
+    name: str
+    mac: str
+    serial: str
+
+    def uuid(self, what: str) -> str:
+        """The GUID this machine has for ``what``, the same at every run."""
+        return str(uuid.uuid5(_NAMESPACE, f"{self.name}/{what}"))
+
+    @property
+    def volume(self) -> str:
+        """The serial number of the FAT file system, eight hex digits."""
+        return self.uuid("esp")[:8].upper()
+
+
+@dataclasses.dataclass(frozen=True)
+class Recording:
+    """One boot: a machine, how it is booted and what that is good for."""
+
+    name: str
+    machine: Machine
+    shows: str
+    direct: bool = False
+    loader: str = "grubx64.efi.signed"
+    # Where the loader looks for its configuration; compiled into it.
+    loader_config: str = "EFI/debian/grub.cfg"
+    extra_command_line: str = ""
+
+    @property
+    def command_line(self) -> str:
+        """The kernel command line. IMA's tcb policy passes over tmpfs, hence the ramfs."""
+        line = (
+            f"root=UUID={self.machine.uuid('root')} ro console=ttyS0 rootfstype=ramfs panic=-1 "
+            "ima_policy=tcb intel_iommu=on"
+        )
+        return f"{line} {self.extra_command_line}".strip()
+
+
+_A = Machine("machine-a", "52:54:00:0a:00:01", "OAT-LAB-0001")
+_B = Machine("machine-b", "52:54:00:0a:00:02", "OAT-LAB-0002")
+#: The recordings by name.
+RECORDINGS = {
+    recording.name: recording
+    for recording in (
+        Recording(
+            "machine-a",
+            _A,
+            "A good machine: firmware, shim, GRUB, kernel, Secure Boot on.",
+        ),
+        Recording(
+            "machine-b",
+            _B,
+            "A second good machine with the software of machine-a. Its disk GUIDs, MAC, serial "
+            "number, root UUID and initrd are its own.",
+        ),
+        Recording(
+            "machine-a-cmdline",
+            _A,
+            "machine-a booted with another kernel command line (mitigations=off).",
+            extra_command_line="mitigations=off",
+        ),
+        Recording(
+            "machine-a-loader",
+            _A,
+            "machine-a with its boot loader replaced: shim starts GRUB's image for removable "
+            "media in place of the one for disks. Debian signed both, so Secure Boot lets it run "
+            "and PCR 7 stays the same; its digest in PCR 4 gives it away. PCR 8 differs too, for "
+            "it looks for its configuration elsewhere.",
+            loader="gcdx64.efi.signed",
+            loader_config="boot/grub/x86_64-efi/grub.cfg",
+        ),
+        Recording(
+            "direct",
+            _A,
+            "The kernel started by the firmware itself (QEMU -kernel), no boot loader, no disk, "
+            "Secure Boot off.",
+            direct=True,
+        ),
+    )
+}
+
+#: /init of the recorded system. Its words go to the second serial port, where no kernel message
+#: gets between them.
+INIT = """#!/bin/sh
+export PATH=/bin
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t securityfs securityfs /sys/kernel/security
+mount -t devtmpfs dev /dev
+exec >/dev/ttyS1
+ima=/sys/kernel/security/ima
+# Measured by IMA, and different on each machine.
+cat /etc/machine >/dev/null
+keep() { echo "@@BEGIN $1"; base64 -w 120 "$2"; echo "@@END $1"; }
+before=$(cat $ima/runtime_measurements_count)
+echo "@@BEGIN pcrs"
+for bank in sha1 sha256 sha384; do
+  pcr=0
+  while [ $pcr -le 23 ]; do
+    echo "$bank $pcr $(cat /sys/class/tpm/tpm0/pcr-$bank/$pcr)"
+    pcr=$((pcr + 1))
+  done
+done
+echo "@@END pcrs"
+keep ima_log $ima/binary_runtime_measurements
+keep boot_log /sys/kernel/security/tpm0/binary_bios_measurements
+echo "@@IMA $before $(cat $ima/runtime_measurements_count)"
+echo "@@DONE"
+poweroff -f
+"""
+#: The names by which it calls busybox.
+APPLETS = ("sh", "mount", "cat", "base64", "echo", "poweroff")
