@@ -9,7 +9,7 @@
 # WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 # License for the specific language governing permissions and limitations
 # under the License.
-"""What can go wrong between this host and its TPM, in words for its operator."""
+"""What can go wrong on this host, in words for its operator."""
 
 import contextlib
 import os
@@ -23,18 +23,46 @@ from tpm2_pytss import TPM2_RC, TSS2_Exception
 _TCTI_LAYER = 10
 
 
-class TpmError(Exception):
+class AgentError(Exception):
+    """The agent cannot do its work; the text says why and, where it can, what to do."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class ConfigurationError(AgentError):
+    """An option has a value that cannot work. Code ``configuration``."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("configuration", message)
+
+
+class BootLogError(AgentError):
+    """The boot log cannot be read. Codes ``boot-log-unreadable``, ``boot-log-empty``,
+    ``boot-log-too-large``."""
+
+
+class AnswerError(AgentError):
+    """The backend answered something that is not in its interface. Code ``bad-answer``."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("bad-answer", message)
+
+
+class TpmError(AgentError):
     """The TPM cannot be reached or refused a command.
 
     Codes: ``tpm-tcti`` (the configuration names no TPM), ``tpm-unreachable``, ``tpm-not-started``,
     ``tpm-authorization`` (password of a hierarchy), ``tpm-memory`` (all slots taken),
     ``tpm-lockout``, ``tpm-no-endorsement-key``, ``tpm-answer`` (not what the specification says),
     ``tpm-pcrs-moving``, ``tpm-activation``, ``tpm-refused`` (anything else).
+
+    :param rc: response code of the TPM or the stack, if there was one.
     """
 
     def __init__(self, code: str, message: str, rc: int | None = None) -> None:
-        super().__init__(message)
-        self.code = code
+        super().__init__(code, message)
         self.rc = rc
 
 

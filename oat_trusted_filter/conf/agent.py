@@ -13,7 +13,6 @@
 
 import re
 import socket
-from pathlib import Path
 
 from oslo_config import cfg
 
@@ -214,22 +213,6 @@ def host_name(conf: cfg.ConfigOpts) -> str:
             "colons, hyphens and underscores, and begins and ends with a letter or digit"
         )
     return name
-
-
-def check_paths(conf: cfg.ConfigOpts) -> None:
-    """Refuse paths that cannot work, before anything is started.
-
-    :raises ValueError: naming the option and the path.
-    """
-    ca_file = conf.agent.ca_file
-    if ca_file:
-        try:
-            with Path(ca_file).open("rb"):
-                pass
-        except OSError as error:
-            raise ValueError(
-                f"[agent] ca_file {ca_file} cannot be read: {error.strerror}"
-            ) from error
 
 
 def _canonical_name() -> str:

@@ -1,0 +1,140 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""One round: evidence to the backend, enrolment on the way if the backend wants it."""
+
+import logging
+from dataclasses import dataclass
+
+from oat_trusted_filter.agent.api import BackendApi, Judgement
+from oat_trusted_filter.agent.attestation_key import AttestationKeyCache, attestation_key
+from oat_trusted_filter.agent.enrolment import enrol, open_tpm
+from oat_trusted_filter.agent.evidence import BootLogFile, read_boot_log, sign_pcrs
+from oat_trusted_filter.agent.settings import Settings
+from oat_trusted_filter.client.http import BackendRefused
+
+LOG = logging.getLogger(__name__)
+
+#: What the backend says if it has no record of this host, or one from before TPM2_Clear.
+_ENROL = frozenset({"host-unknown", "tpm-cleared"})
+#: What it says if the record is for another attestation key, say of the other algorithm.
+_OTHER_KEY = frozenset({"signature-invalid", "signature-scheme"})
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a round ended, if the backend had a word on this host."""
+
+    level: str
+    """``trusted``, ``untrusted`` or ``unknown``."""
+    code: str = ""
+    """Of the first finding, or of the reason why there is no verdict yet."""
+    message: str = ""
+    more: int = 0
+    """Number of further findings."""
+    interval: float | None = None
+    """Seconds the backend wants until the next round; None: it did not say."""
+
+    def __str__(self) -> str:
+        if not self.code:
+            return self.level
+        # One line, whatever the backend wrote.
+        reason = " ".join(f"{self.level}: [{self.code}] {self.message}".split())
+        return f"{reason} (and {self.more} more)" if self.more else reason
+
+
+class Attester:
+    """Does rounds, and remembers between them what saves work.
+
+    Nothing it remembers is needed: a new one starts from scratch and gets the same answers.
+    """
+
+    def __init__(self, settings: Settings, api: BackendApi) -> None:
+        self._settings = settings
+        self._api = api
+        self._key = AttestationKeyCache()
+        self._known_log = ""
+        self._tried_other_key = False
+
+    def round(self) -> Outcome:
+        """Attest once.
+
+        :raises AgentError: something is wrong on this host.
+        :raises ClientError: the backend refused or cannot be reached.
+        """
+        boot_log = read_boot_log(self._settings.boot_log)
+        try:
+            return self._attest(boot_log)
+        except BackendRefused as refusal:
+            if refusal.code == "host-pending":
+                return Outcome("unknown", refusal.code, "the host waits for an operator's approval")
+            if not self._enrolment_helps(refusal):
+                raise
+            LOG.debug("enrolling, for the backend says %s", refusal.code)
+        enrolled = enrol(self._settings, self._api, self._key)
+        fingerprint = enrolled.outcome.ek_fingerprint
+        LOG.info(
+            "enrolled %s with the %s endorsement key %s (%s certificate): %s",
+            self._settings.host,
+            enrolled.ek_kind,
+            fingerprint,
+            "with" if enrolled.certified else "without",
+            enrolled.outcome.state,
+        )
+        if enrolled.outcome.state == "pending":
+            return Outcome(
+                "unknown",
+                "host-pending",
+                f"the host waits for an operator to approve endorsement key {fingerprint}",
+            )
+        return self._attest(boot_log)
+
+    def _enrolment_helps(self, refusal: BackendRefused) -> bool:
+        if refusal.code in _ENROL:
+            return True
+        # Once: if the backend still does not take this key, asking every round would not help.
+        if refusal.code in _OTHER_KEY and not self._tried_other_key:
+            self._tried_other_key = True
+            return True
+        return False
+
+    def _attest(self, boot_log: BootLogFile) -> Outcome:
+        settings = self._settings
+        challenge = self._api.challenge()
+        with (
+            open_tpm(settings) as tpm,
+            attestation_key(tpm, settings.ak_algorithm, self._key) as key,
+        ):
+            signed = sign_pcrs(tpm, key, challenge.pcrs, challenge.nonce)
+        # The TPM is free again: what follows waits for the network.
+        with_log = boot_log.digest != self._known_log
+        try:
+            judgement = self._api.submit(challenge, signed, boot_log, with_log=with_log)
+        except BackendRefused as refusal:
+            self._known_log = ""
+            if refusal.code != "boot-log-needed" or with_log:
+                raise
+            # The challenge is not spent by an answer that is no verdict.
+            judgement = self._api.submit(challenge, signed, boot_log, with_log=True)
+        self._known_log = boot_log.digest
+        self._tried_other_key = False
+        return _outcome(judgement)
+
+
+def _outcome(judgement: Judgement) -> Outcome:
+    code, message = judgement.findings[0] if judgement.findings else ("", "")
+    return Outcome(
+        level=judgement.level,
+        code=code,
+        message=message,
+        more=max(len(judgement.findings) - 1, 0),
+        interval=judgement.interval,
+    )

@@ -1,0 +1,101 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""The agent's configuration as one checked, typed record."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from cryptography import x509
+from oslo_config import cfg
+
+from oat_trusted_filter.agent.errors import ConfigurationError
+from oat_trusted_filter.conf import agent as agent_conf
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the group ``[agent]`` says; the meaning of each field is in its option's help."""
+
+    endpoint: str
+    ca_file: str | None
+    timeout: float
+    region: str
+    host: str
+    service_host: str | None
+    resource_provider: str | None
+    tcti: str
+    boot_log: Path
+    ek_template: str
+    ak_algorithm: str
+    interval: float
+    retry_max: float
+    endorsement_password: str = field(default="", repr=False)
+    owner_password: str = field(default="", repr=False)
+
+    @classmethod
+    def from_conf(cls, conf: cfg.ConfigOpts) -> "Settings":
+        """Read and check the options.
+
+        :raises ConfigurationError: naming the option at fault.
+        """
+        try:
+            options = conf.agent
+            settings = cls(
+                endpoint=options.endpoint.rstrip("/"),
+                ca_file=options.ca_file or None,
+                timeout=options.timeout,
+                region=options.region,
+                host=agent_conf.host_name(conf),
+                service_host=options.service_host or None,
+                resource_provider=options.resource_provider or None,
+                tcti=options.tcti,
+                boot_log=Path(options.boot_log),
+                ek_template=options.ek_template,
+                ak_algorithm=options.ak_algorithm,
+                interval=options.interval,
+                retry_max=options.retry_max,
+                endorsement_password=options.endorsement_password,
+                owner_password=options.owner_password,
+            )
+        except (cfg.Error, ValueError) as error:
+            raise ConfigurationError(str(error)) from error
+        settings._check_endpoint()
+        settings._check_ca_file()
+        return settings
+
+    def _check_endpoint(self) -> None:
+        try:
+            parts = urlsplit(self.endpoint)
+            usable = parts.scheme in {"https", "http"} and bool(parts.hostname)
+            usable = usable and (parts.port is None or parts.port > 0)
+        except ValueError:
+            usable = False
+        if not usable:
+            raise ConfigurationError(
+                f"[agent] endpoint is {self.endpoint!r}; give for instance "
+                "https://attest.example.org:8443"
+            )
+
+    def _check_ca_file(self) -> None:
+        if self.ca_file is None:
+            return
+        try:
+            x509.load_pem_x509_certificates(Path(self.ca_file).read_bytes())
+        except OSError as error:
+            raise ConfigurationError(
+                f"[agent] ca_file {self.ca_file} cannot be read: {error.strerror}"
+            ) from error
+        except ValueError as error:
+            raise ConfigurationError(
+                f"[agent] ca_file {self.ca_file} holds no PEM certificates"
+            ) from error
