@@ -203,7 +203,7 @@ def _identifier(answer: Mapping[str, Any]) -> str:
 
 def _interval(answer: Mapping[str, Any]) -> float | None:
     value = answer.get("interval")
-    if type(value) not in (int, float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None
     return min(max(float(value), SHORTEST_INTERVAL), LONGEST_INTERVAL)
 

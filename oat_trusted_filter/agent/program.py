@@ -68,10 +68,10 @@ def run(argv: Sequence[str]) -> int:
         )
         if conf.check:
             return 0 if run_checks(settings, client, _say) else EXIT_ERROR
+        _refuse_to_start_in_vain(settings)
         attester = Attester(settings, BackendApi(client, settings.region, settings.host))
         if conf.once:
             return _once(attester)
-        _refuse_to_start_in_vain(settings)
         return _run_until_stopped(settings, attester)
     except (AgentError, ClientError) as error:
         return _fail(describe(error))

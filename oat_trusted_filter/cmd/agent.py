@@ -17,7 +17,7 @@ import sys
 def main() -> int:
     """Run the agent; returns the exit status, which ``oat-agent --help`` explains."""
     try:
-        from oat_trusted_filter.agent.program import run
+        from oat_trusted_filter.agent.program import run  # noqa: PLC0415 - may fail, see below
     except ImportError as error:
         # The base install has no TPM library, and the library needs the TPM2 software stack.
         sys.stderr.write(
