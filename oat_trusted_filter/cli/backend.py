@@ -1,0 +1,128 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""The backend as the commands see it: paths in, records out, failures as one line each."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+from urllib.parse import quote, urlencode
+
+from oat_trusted_filter.cli.errors import CommandError, Refused, Unreachable, UsageError
+from oat_trusted_filter.cli.text import printable
+from oat_trusted_filter.client.http import BackendRefused, BackendUnreachable, BadReply, ClientError
+
+_HTTP_UNAUTHORIZED = 401
+
+
+class Requester(Protocol):
+    """The part of the client that is used here."""
+
+    def request(self, method: str, path: str, json: Any = None) -> tuple[int, Any, Any]:
+        """Status, headers and decoded body of a reply."""
+
+
+def path(*segments: str, query: Mapping[str, str | None] | None = None) -> str:
+    """A path below ``/v1``.
+
+    :param segments: each becomes one segment, whatever characters it holds.
+    :param query: parameters; those that are None are left out.
+    :raises UsageError: a segment would lead to another resource than the one it names.
+    """
+    for segment in segments:
+        if segment in ("", ".", ".."):
+            raise UsageError(f"{segment!r} is not a name")
+    text = "/v1/" + "/".join(quote(segment, safe="") for segment in segments)
+    given = {key: value for key, value in (query or {}).items() if value is not None}
+    return f"{text}?{urlencode(given)}" if given else text
+
+
+class Backend:
+    """The routes of the REST API, with failures in the words of the command line."""
+
+    def __init__(self, client: Requester) -> None:
+        self._client = client
+
+    def get(self, where: str) -> Mapping[str, Any]:
+        """Read a resource.
+
+        :raises CommandError: as :meth:`send`.
+        """
+        return self._record("GET", where, self.send("GET", where))
+
+    def post(self, where: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Create a resource or start an action.
+
+        :raises CommandError: as :meth:`send`.
+        """
+        return self._record("POST", where, self.send("POST", where, body))
+
+    def put(self, where: str, body: Mapping[str, Any]) -> Any:
+        """Replace a resource.
+
+        :raises CommandError: as :meth:`send`.
+        """
+        return self.send("PUT", where, body)
+
+    def delete(self, where: str) -> None:
+        """Remove a resource.
+
+        :raises CommandError: as :meth:`send`.
+        """
+        self.send("DELETE", where)
+
+    def items(self, where: str, field: str) -> list[Mapping[str, Any]]:
+        """Read the list of records in one field of a resource.
+
+        :raises CommandError: as :meth:`send`, or the reply has no such list.
+        """
+        found = self.get(where).get(field)
+        if not isinstance(found, list) or not all(isinstance(item, Mapping) for item in found):
+            raise _bad_reply("GET", where, f"no list {field!r} in it")
+        return found
+
+    def send(self, method: str, where: str, body: Mapping[str, Any] | None = None) -> Any:
+        """Send one request.
+
+        :raises Refused: the backend said no; its code and detail.
+        :raises Unreachable: nobody answered, or not in the language of the backend.
+        :raises UsageError: the client cannot work with what it was given, a CA file for instance.
+        """
+        try:
+            _, _, decoded = self._client.request(method, where, json=body)
+        except BackendRefused as error:
+            raise _refused(error) from error
+        except BackendUnreachable as error:
+            raise Unreachable("backend-unreachable", printable(str(error))) from error
+        except BadReply as error:
+            raise _bad_reply(method, where, str(error)) from error
+        except ClientError as error:
+            raise UsageError(printable(str(error))) from error
+        return decoded
+
+    @staticmethod
+    def _record(method: str, where: str, decoded: Any) -> Mapping[str, Any]:
+        if not isinstance(decoded, Mapping):
+            raise _bad_reply(method, where, "not a JSON object")
+        return decoded
+
+
+def _refused(error: BackendRefused) -> CommandError:
+    detail = printable(str(error.detail or error))
+    if error.status == _HTTP_UNAUTHORIZED:
+        detail += " (check OAT_TOKEN, or OAT_USERNAME and OAT_PASSWORD)"
+    return Refused(printable(str(error.code or f"http-{error.status}")), detail)
+
+
+def _bad_reply(method: str, where: str, why: str) -> Unreachable:
+    return Unreachable(
+        "bad-reply",
+        f"what answered {method} {where} is not the attestation backend: {printable(why)}",
+    )

@@ -1,0 +1,66 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""Findings of an appraisal as sentences, with what an operator can do about each."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from oat_trusted_filter.cli.text import numbered, plain, printable
+
+#: What to do about a finding, by its code. ``{host}`` becomes the name of the host. A code that is
+#: not here stands with the backend's own sentence alone.
+ADVICE: Mapping[str, str] = {}
+
+
+def sentence(finding: Mapping[str, Any]) -> str:
+    """What the backend found, in one line."""
+    return printable(str(finding.get("message") or finding.get("code") or "no reason given"))
+
+
+def summary(findings: Any) -> str:
+    """The first finding, and how many more there are."""
+    known = _records(findings)
+    if not known:
+        return ""
+    more = len(known) - 1
+    return sentence(known[0]) + (f" (and {more} more)" if more else "")
+
+
+def report(findings: Any, host: str) -> str:
+    """All findings, each with what to do about it; the same advice only once."""
+    given: set[str] = set()
+    lines = []
+    for finding in _records(findings):
+        advice = ADVICE.get(str(finding.get("code")), "").format(host=host)
+        lines.append((sentence(finding), "" if advice in given else advice))
+        given.add(advice)
+    return numbered(lines)
+
+
+def events(found: Iterable[Any]) -> list[str]:
+    """Boot log events as one line each."""
+    return [
+        " ".join(
+            plain(event[key])
+            for key in ("number", "type", "description", "digest")
+            if event.get(key) not in (None, "")
+        )
+        if isinstance(event, Mapping)
+        else plain(event)
+        for event in found
+    ]
+
+
+def _records(findings: Any) -> list[Mapping[str, Any]]:
+    if not isinstance(findings, list):
+        return []
+    return [finding for finding in findings if isinstance(finding, Mapping)]
