@@ -1,0 +1,77 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""A way to run ``oat`` in this process and see what it says and sends."""
+
+import io
+from dataclasses import dataclass
+
+import pytest
+
+from oat_trusted_filter.cli.app import OatApp
+
+ENDPOINT = "https://backend.example:8443"
+
+
+@dataclass
+class Ran:
+    """What a run of the program left."""
+
+    status: int
+    out: str
+    err: str
+
+
+class Terminal(io.StringIO):
+    """Standard input with a person in front of it."""
+
+    def isatty(self):
+        return True
+
+
+@pytest.fixture(autouse=True)
+def no_environment(monkeypatch):
+    """Only the test says which backend, and as whom."""
+    for name in ("ENDPOINT", "TOKEN", "USERNAME", "PASSWORD", "CACERT", "REGION"):
+        monkeypatch.delenv(f"OAT_{name}", raising=False)
+    monkeypatch.setenv("CLIFF_FIT_WIDTH", "0")
+
+
+@pytest.fixture
+def oat(no_environment, monkeypatch):
+    """Runs one command line: ``oat("host", "list")``."""
+    monkeypatch.setenv("OAT_ENDPOINT", ENDPOINT)
+    monkeypatch.setenv("OAT_TOKEN", "secret-token")
+
+    def run(*argv, answer=None):
+        out, err = io.StringIO(), io.StringIO()
+        stdin = io.StringIO("") if answer is None else Terminal(answer)
+        monkeypatch.setattr("sys.stderr", err)
+        monkeypatch.setattr("logging.root.handlers", [])
+        app = OatApp(stdin=stdin, stdout=out, stderr=err)
+        try:
+            status = app.run(list(argv))
+        except SystemExit as stop:
+            status = stop.code
+        return Ran(status, out.getvalue(), err.getvalue())
+
+    return run
+
+
+@pytest.fixture
+def api(requests_mock):
+    """Declares replies: ``api("GET", "/v1/hosts", json={...})``."""
+
+    def declare(method, path, **reply):
+        return requests_mock.register_uri(method, f"{ENDPOINT}{path}", **reply)
+
+    declare.history = lambda: requests_mock.request_history
+    return declare
