@@ -32,3 +32,4 @@ openstackdocs_pdf_link = False
 # The option reference and the command reference are generated from the code; this is how the
 # commands are called.
 autoprogram_cliff_application = "oat"
+autoprogram_cliff_app_dist_name = "oat-trusted-filter"
