@@ -45,7 +45,7 @@ class Line:
     advice: str = ""
 
     def __str__(self) -> str:
-        line = f"{'OK' if self.usable else 'FAIL':4}  {self.subject:14}  {self.text}"
+        line = f"{'OK' if self.usable else 'FAIL':4}  {self.subject:15}  {self.text}"
         return f"{line}; {self.advice}" if self.advice else line
 
 

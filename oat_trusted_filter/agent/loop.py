@@ -80,16 +80,21 @@ class Loop:
 
         :returns: seconds to wait before the next one.
         """
+        outcome: Outcome | None = None
+        failure = ""
         try:
             outcome = self._attester.round()
         except (AgentError, ClientError) as error:
-            pause = self._backoff.next()
-            LOG.error("%s; next try in %.1f s", describe(error), pause)
-            return pause
+            failure = describe(error)
         except Exception:
             # A bug must not silence the host for good: its verdict would lapse and stay so.
+            LOG.exception("the round ended with a fault of this program")
+            failure = "[agent-fault] the round ended with a fault of this program"
+        if outcome is None:
+            # Logged out here, for oslo.log adds to whatever is logged while an exception is
+            # handled the text of that exception once more.
             pause = self._backoff.next()
-            LOG.exception("round failed unexpectedly; next try in %.1f s", pause)
+            LOG.error("%s; next try in %.1f s", failure, pause)
             return pause
         self._backoff.reset()
         interval = outcome.interval if outcome.interval is not None else self._interval

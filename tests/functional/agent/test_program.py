@@ -110,7 +110,7 @@ def test_once_without_backend_is_an_error_in_one_line(tmp_path, good):
 def lines_of(result):
     """The lines of --check: subject -> (OK or FAIL, text)."""
     return {
-        line[6:20].strip(): (line[:4].strip(), line[22:]) for line in result.stdout.splitlines()
+        line[6:21].strip(): (line[:4].strip(), line[23:]) for line in result.stdout.splitlines()
     }
 
 
