@@ -1,0 +1,303 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""One HTTP exchange with a deadline that holds, over a kept-alive connection.
+
+The time-outs of a socket count from byte to byte: a name server that does not answer, an address
+list of dead addresses or a server that sends one byte a second would hold a caller for as long as
+they like. So every exchange runs in a short-lived thread of its own and the caller waits for it no
+longer than the deadline; the connection is then shut down, which ends the thread.
+"""
+
+import contextlib
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from http.client import RemoteDisconnected
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+from keystoneauth1 import exceptions as ks_exceptions
+from keystoneauth1 import session as ks_session
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import TimeoutError as TimeoutException
+
+from oat_trusted_filter.client.errors import BackendUnreachable, BadReply, ClientError
+
+#: Largest body that is read, in bytes: some 200,000 verdicts.
+LARGEST_BODY = 64 * 1024 * 1024
+_CHUNK = 64 * 1024
+#: Threads that may be left waiting for something that cannot be interrupted (a name look-up).
+MOST_ABANDONED = 8
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A complete HTTP reply."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    sent_at: float
+    """Monotonic clock just before the request was sent, in seconds."""
+
+
+class _Registry:
+    """The connections of exchanges under way, by the thread that uses them."""
+
+    def __init__(self) -> None:
+        self.connections: dict[int, Any] = {}
+
+    def enter(self, connection: Any) -> None:
+        self.connections[threading.get_ident()] = connection
+
+    def leave(self) -> None:
+        self.connections.pop(threading.get_ident(), None)
+
+    def shut_down(self, thread: int | None) -> None:
+        """End the conversation of that thread, from another one."""
+        connection = self.connections.get(thread) if thread is not None else None
+        sock = getattr(connection, "sock", None)
+        if sock is not None:
+            # The method of the plain socket: that of a TLS socket would also forget its keys,
+            # under the hands of the thread that is reading.
+            with contextlib.suppress(OSError, ValueError):
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+
+class _Adapter(ks_session.TCPKeepAliveAdapter):
+    """An adapter whose connections are entered in a registry while they are used."""
+
+    def __init__(self, registry: _Registry) -> None:
+        self._registry = registry
+        super().__init__()
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        registry = self._registry
+
+        class Plain(HTTPConnection):
+            def request(self, *args: Any, **kwargs: Any) -> None:
+                registry.enter(self)
+                super().request(*args, **kwargs)
+
+        class Secure(HTTPSConnection):
+            def request(self, *args: Any, **kwargs: Any) -> None:
+                registry.enter(self)
+                super().request(*args, **kwargs)
+
+        class PlainPool(HTTPConnectionPool):
+            ConnectionCls = Plain
+
+        class SecurePool(HTTPSConnectionPool):
+            ConnectionCls = Secure
+
+        self.poolmanager.pool_classes_by_scheme = {"http": PlainPool, "https": SecurePool}
+
+
+class _NoNetrc(requests.auth.AuthBase):
+    """Authentication that changes nothing, so that no .netrc replaces our credential."""
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        return request
+
+
+class _Exchange:
+    """The outcome of one thread's work."""
+
+    def __init__(self) -> None:
+        self.done = threading.Event()
+        self.reply: Reply | None = None
+        self.error: BaseException | None = None
+
+
+class Transport:
+    """HTTP to one server. Thread-safe; nothing is started before the first exchange.
+
+    :param verify: a CA file, or whether to check the server's certificate at all.
+    """
+
+    def __init__(self, endpoint: str, *, verify: str | bool) -> None:
+        self._registry = _Registry()
+        self._abandoned: set[threading.Thread] = set()
+        session = requests.Session()
+        session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        if urlsplit(endpoint).hostname in _LOOPBACK:
+            session.trust_env = False  # no proxy in between
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, _Adapter(self._registry))
+        self._http = session
+        self._session = ks_session.Session(
+            session=session, verify=verify, app_name="oat-trusted-filter"
+        )
+
+    def close(self) -> None:
+        """Close idle connections; the next exchange opens a new one."""
+        self._http.close()
+
+    def exchange(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        data: bytes | None,
+        timeout: float,
+    ) -> Reply:
+        """Send one request and return the whole reply.
+
+        :param timeout: seconds after which this returns or raises, whatever the server does.
+        :raises BackendUnreachable: no connection, no TLS, or no complete reply in time.
+        :raises BadReply: the reply cannot be read.
+        :raises ClientError: ``client-busy``.
+        """
+        self._abandoned = {thread for thread in self._abandoned if thread.is_alive()}
+        if len(self._abandoned) >= MOST_ABANDONED:
+            raise ClientError(
+                "client-busy",
+                f"{MOST_ABANDONED} earlier requests are still stuck, in name look-ups probably",
+            )
+        exchange = _Exchange()
+        deadline = time.monotonic() + timeout
+
+        def work() -> None:
+            try:
+                exchange.reply = self._perform(method, url, headers, data, deadline)
+            except BaseException as error:  # noqa: BLE001  it is raised again by the caller
+                exchange.error = error
+            finally:
+                self._registry.leave()
+                exchange.done.set()
+
+        thread = threading.Thread(target=work, name="oat-exchange", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            raise ClientError("client-busy", f"no thread for the request: {error}") from error
+        if not exchange.done.wait(max(deadline - time.monotonic(), 0.0)):
+            self._abandoned = self._abandoned | {thread}
+            self._registry.shut_down(thread.ident)
+            raise _late(timeout)
+        if exchange.error is not None:
+            raise _translated(exchange.error, timeout) from exchange.error
+        if exchange.reply is None:  # pragma: no cover  one of the two is always set
+            raise BadReply("reply-broken", "the request ended without a result")
+        return exchange.reply
+
+    def _perform(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        data: bytes | None,
+        deadline: float,
+    ) -> Reply:
+        sent_at = time.monotonic()
+        try:
+            response = self._send(method, url, headers, data, deadline)
+        except ks_exceptions.ConnectFailure as error:
+            if method != "GET" or not _stale(error):
+                raise
+            # The server closed the kept-alive connection just as it was used again.
+            response = self._send(method, url, headers, data, deadline)
+        with contextlib.closing(response):
+            body = _read(response, deadline)
+            return Reply(response.status_code, dict(response.headers), body, sent_at)
+
+    def _send(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        data: bytes | None,
+        deadline: float,
+    ) -> requests.Response:
+        return self._session.request(
+            url,
+            method,
+            headers=dict(headers),
+            data=data,
+            stream=True,
+            timeout=max(deadline - time.monotonic(), 0.001),
+            requests_auth=_NoNetrc(),
+            authenticated=False,
+            raise_exc=False,
+            redirect=False,
+            log=False,  # it would write credentials into the log
+        )
+
+
+def _read(response: requests.Response, deadline: float) -> bytes:
+    if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise BadReply("reply-encoding", "the reply is compressed, which was not asked for")
+    chunks: list[bytes] = []
+    size = 0
+    read: Callable[[int], bytes] = response.raw.read
+    while chunk := read(_CHUNK):
+        size += len(chunk)
+        if size > LARGEST_BODY:
+            raise BadReply("reply-too-large", f"the reply is larger than {LARGEST_BODY} bytes")
+        if time.monotonic() > deadline:
+            raise TimeoutError
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _late(timeout: float) -> BackendUnreachable:
+    return BackendUnreachable("backend-timeout", f"no complete answer within {timeout:g} s")
+
+
+def _stale(error: BaseException) -> bool:
+    stale = (RemoteDisconnected, ConnectionResetError, BrokenPipeError)
+    return any(isinstance(cause, stale) for cause in _causes(error))
+
+
+def _translated(error: BaseException, timeout: float) -> Exception:
+    """The error of the libraries below as one of ours."""
+    if isinstance(error, ClientError):
+        return error
+    causes = tuple(_causes(error))
+    for cause in causes:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return BackendUnreachable(
+                "tls-certificate",
+                f"the certificate of the server is not trusted: {cause.verify_message}",
+            )
+        if isinstance(cause, requests.Timeout | TimeoutError | TimeoutException):
+            return _late(timeout)
+    text = _sentence(causes[-1])
+    for cause in causes:
+        if isinstance(cause, ssl.SSLError | ks_exceptions.SSLError):
+            return BackendUnreachable("tls-failed", f"TLS failed: {text}")
+        if isinstance(cause, ks_exceptions.ConnectionError):
+            return BackendUnreachable("backend-unreachable", f"no connection: {text}")
+    return BadReply("reply-broken", f"the reply cannot be read: {text}")
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error and what it came from, the origin last."""
+    current: BaseException | None = error
+    for _ in range(10):
+        if current is None:
+            return
+        yield current
+        current = current.__cause__ or current.__context__
+
+
+def _sentence(error: BaseException) -> str:
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(text.split())[:300] or type(error).__name__
