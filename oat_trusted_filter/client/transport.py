@@ -24,7 +24,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from http.client import RemoteDisconnected
+from http.client import HTTPException, RemoteDisconnected
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 from urllib.parse import urlsplit
@@ -34,7 +34,6 @@ from keystoneauth1 import exceptions as ks_exceptions
 from keystoneauth1 import session as ks_session
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import TimeoutError as TimeoutException
 
 from oat_trusted_filter.client.errors import BackendUnreachable, BadReply, ClientError
 
@@ -277,9 +276,11 @@ def _translated(error: BaseException, timeout: float) -> Exception:
                 "tls-certificate",
                 f"the certificate of the server is not trusted: {cause.verify_message}",
             )
-        if isinstance(cause, requests.Timeout | TimeoutError | TimeoutException):
+        if isinstance(cause, requests.Timeout | TimeoutError):
             return _late(timeout)
     text = _sentence(causes[-1])
+    if isinstance(causes[-1], HTTPException) and not isinstance(causes[-1], RemoteDisconnected):
+        return BadReply("reply-broken", f"the reply is not HTTP: {text}")
     for cause in causes:
         if isinstance(cause, ssl.SSLError | ks_exceptions.SSLError):
             return BackendUnreachable("tls-failed", f"TLS failed: {text}")
@@ -300,4 +301,5 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 def _sentence(error: BaseException) -> str:
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(text.split())[:300] or type(error).__name__
+    text = " ".join(text.split())[:300]
+    return "".join(c if c.isprintable() else "?" for c in text) or type(error).__name__
