@@ -25,6 +25,7 @@ from cliff.commandmanager import CommandManager
 
 from oat_trusted_filter.cli.backend import Backend
 from oat_trusted_filter.cli.errors import EXIT_USAGE, CommandError, UsageError
+from oat_trusted_filter.cli.text import printable
 from oat_trusted_filter.client.http import AttestationClient, ClientError
 
 #: Seconds to wait for an answer unless ``--timeout`` says otherwise. Taking reference values makes
@@ -147,8 +148,6 @@ def client_from_options(options: argparse.Namespace) -> AttestationClient:
     token = None if options.username and options.password else options.token
     if not token and bool(options.username) != bool(options.password):
         raise UsageError("--username and --password go together")
-    if options.cacert and not os.path.isfile(options.cacert):
-        raise UsageError(f"there is no CA file {options.cacert}")
     try:
         return AttestationClient(
             options.endpoint,
@@ -160,7 +159,7 @@ def client_from_options(options: argparse.Namespace) -> AttestationClient:
             timeout=options.timeout,
         )
     except (ClientError, ValueError) as error:
-        raise UsageError(str(error)) from error
+        raise UsageError(printable(str(error))) from error
 
 
 def _seconds(text: str) -> float:
