@@ -93,6 +93,10 @@ class BackendApi:
         self._client = client
         self._identity = {"region": region, "host": host}
 
+    def close(self) -> None:
+        """Close idle connections; the next request opens a new one."""
+        self._client.close()
+
     def challenge(self) -> Challenge:
         """Ask for a challenge."""
         answer = self._post("/v1/challenges", dict(self._identity))

@@ -14,7 +14,7 @@
 import logging
 from dataclasses import dataclass
 
-from oat_trusted_filter.agent.api import BackendApi, Judgement
+from oat_trusted_filter.agent.api import LEVELS, BackendApi, Judgement
 from oat_trusted_filter.agent.attestation_key import AttestationKeyCache, attestation_key
 from oat_trusted_filter.agent.enrolment import enrol, open_tpm
 from oat_trusted_filter.agent.evidence import BootLogFile, read_boot_log, sign_pcrs
@@ -70,12 +70,19 @@ class Attester:
         :raises AgentError: something is wrong on this host.
         :raises ClientError: the backend refused or cannot be reached.
         """
-        boot_log = read_boot_log(self._settings.boot_log)
+        try:
+            return self._round(read_boot_log(self._settings.boot_log))
+        finally:
+            # Until the next round the backend need not hold a connection for each host.
+            self._api.close()
+
+    def _round(self, boot_log: BootLogFile) -> Outcome:
         try:
             return self._attest(boot_log)
         except BackendRefused as refusal:
-            if refusal.code == "host-pending":
-                return Outcome("unknown", refusal.code, "the host waits for an operator's approval")
+            outcome = _judged_by_refusal(refusal)
+            if outcome is not None:
+                return outcome
             if not self._enrolment_helps(refusal):
                 raise
             LOG.debug("enrolling, for the backend says %s", refusal.code)
@@ -127,6 +134,17 @@ class Attester:
         self._known_log = boot_log.digest
         self._tried_other_key = False
         return _outcome(judgement)
+
+
+def _judged_by_refusal(refusal: BackendRefused) -> Outcome | None:
+    """What a refusal says of the host, None if it speaks of the request only."""
+    if refusal.code == "host-pending":
+        return Outcome("unknown", refusal.code, "the host waits for an operator's approval")
+    level = refusal.body.get("level")
+    if isinstance(level, str) and level in LEVELS:
+        # The quote is this host's own, but what came with it is malformed or does not fit.
+        return Outcome(level, refusal.code, refusal.detail)
+    return None
 
 
 def _outcome(judgement: Judgement) -> Outcome:

@@ -48,6 +48,7 @@ compute host. Not set: the certificates the operating system trusts.
         "timeout",
         default=30.0,
         min=1.0,
+        max=3600.0,
         help="""
 Seconds to wait for an answer of the backend before the attempt counts as failed.
 """,
