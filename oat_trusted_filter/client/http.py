@@ -27,7 +27,7 @@ from oat_trusted_filter.client.errors import (
     BadReply,
     ClientError,
 )
-from oat_trusted_filter.client.transport import Reply, Transport
+from oat_trusted_filter.client.transport import LARGEST_BODY, Reply, Transport
 from oat_trusted_filter.client.verdicts import VerdictReply, parse_reply
 
 __all__ = [
@@ -41,6 +41,9 @@ __all__ = [
 
 #: Most seconds a request may be given.
 LONGEST_TIMEOUT = 3600.0
+#: Largest list of verdicts that is read, in bytes: some 80,000 hosts. Decoding more than that would
+#: hold a scheduler for longer than its deadline.
+LARGEST_VERDICTS = 16 * 1024 * 1024
 _NOT_MODIFIED = 304
 _TOKEN_CHARACTERS = frozenset(string.ascii_letters + string.digits + string.punctuation)
 _CODE_CHARACTERS = frozenset(string.ascii_lowercase + string.digits + "-")
@@ -105,7 +108,7 @@ class AttestationClient:
         :raises BackendRefused: the reply is an error.
         :raises BadReply: the reply is not one of the backend.
         """
-        reply = self._exchange(method, path, json, headers, timeout)
+        reply = self._exchange(method, path, json, headers, timeout=timeout)
         return reply.status, reply.headers, _decoded(reply)
 
     def get_verdicts(
@@ -120,7 +123,9 @@ class AttestationClient:
         """
         path = "/v1/verdicts" if since is None else f"/v1/verdicts?since={quote(since, safe='')}"
         headers = {} if etag is None else {"If-None-Match": etag}
-        reply = self._exchange("GET", path, None, headers, timeout)
+        reply = self._exchange(
+            "GET", path, None, headers, timeout=timeout, largest=LARGEST_VERDICTS
+        )
         if reply.status == _NOT_MODIFIED:
             if etag is None:
                 raise BadReply("reply-invalid", "304 to a request that was not conditional")
@@ -133,7 +138,9 @@ class AttestationClient:
         path: str,
         json: Any,
         headers: Mapping[str, str] | None,
+        *,
         timeout: float | None,
+        largest: int = LARGEST_BODY,
     ) -> Reply:
         sent = {
             "Accept": "application/json",
@@ -146,7 +153,9 @@ class AttestationClient:
             data = json_codec.dumps(json, separators=(",", ":")).encode()
             sent["Content-Type"] = "application/json"
         seconds = self.timeout if timeout is None else _checked_timeout(timeout)
-        reply = self._transport.exchange(method, self.endpoint + path, sent, data, seconds)
+        reply = self._transport.exchange(
+            method, self.endpoint + path, sent, data, timeout=seconds, largest=largest
+        )
         if 200 <= reply.status < 300 or reply.status == _NOT_MODIFIED:
             return reply
         if reply.status < 400:

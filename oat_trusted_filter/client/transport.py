@@ -37,7 +37,7 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from oat_trusted_filter.client.errors import BackendUnreachable, BadReply, ClientError
 
-#: Largest body that is read, in bytes: some 200,000 verdicts.
+#: Largest body that is read unless a caller says otherwise, in bytes.
 LARGEST_BODY = 64 * 1024 * 1024
 _CHUNK = 64 * 1024
 #: Threads that may be left waiting for something that cannot be interrupted (a name look-up).
@@ -155,11 +155,14 @@ class Transport:
         url: str,
         headers: Mapping[str, str],
         data: bytes | None,
+        *,
         timeout: float,
+        largest: int = LARGEST_BODY,
     ) -> Reply:
         """Send one request and return the whole reply.
 
         :param timeout: seconds after which this returns or raises, whatever the server does.
+        :param largest: most bytes of a body; a longer one is refused.
         :raises BackendUnreachable: no connection, no TLS, or no complete reply in time.
         :raises BadReply: the reply cannot be read.
         :raises ClientError: ``client-busy``.
@@ -175,7 +178,9 @@ class Transport:
 
         def work() -> None:
             try:
-                exchange.reply = self._perform(method, url, headers, data, deadline)
+                exchange.reply = self._perform(
+                    method, url, headers, data, deadline=deadline, largest=largest
+                )
             except BaseException as error:  # noqa: BLE001  it is raised again by the caller
                 exchange.error = error
             finally:
@@ -203,7 +208,9 @@ class Transport:
         url: str,
         headers: Mapping[str, str],
         data: bytes | None,
+        *,
         deadline: float,
+        largest: int,
     ) -> Reply:
         sent_at = time.monotonic()
         try:
@@ -214,7 +221,7 @@ class Transport:
             # The server closed the kept-alive connection just as it was used again.
             response = self._send(method, url, headers, data, deadline)
         with contextlib.closing(response):
-            body = _read(response, deadline)
+            body = _read(response, deadline, largest)
             return Reply(response.status_code, dict(response.headers), body, sent_at)
 
     def _send(
@@ -240,7 +247,7 @@ class Transport:
         )
 
 
-def _read(response: requests.Response, deadline: float) -> bytes:
+def _read(response: requests.Response, deadline: float, largest: int) -> bytes:
     if response.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise BadReply("reply-encoding", "the reply is compressed, which was not asked for")
     chunks: list[bytes] = []
@@ -248,8 +255,8 @@ def _read(response: requests.Response, deadline: float) -> bytes:
     read: Callable[[int], bytes] = response.raw.read
     while chunk := read(_CHUNK):
         size += len(chunk)
-        if size > LARGEST_BODY:
-            raise BadReply("reply-too-large", f"the reply is larger than {LARGEST_BODY} bytes")
+        if size > largest:
+            raise BadReply("reply-too-large", f"the reply is larger than {largest} bytes")
         if time.monotonic() > deadline:
             raise TimeoutError
         chunks.append(chunk)

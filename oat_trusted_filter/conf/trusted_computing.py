@@ -1,0 +1,182 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""Options of TrustedFilter, group ``[trusted_computing]`` of nova.conf.
+
+The names that begin with ``attestation_`` are those of the filter that was part of Nova until 2018;
+they keep their meaning.
+"""
+
+from oslo_config import cfg
+
+GROUP = cfg.OptGroup(
+    "trusted_computing",
+    title="Trusted compute pools",
+    help="""
+How nova-scheduler's TrustedFilter asks the attestation backend for the verdicts about hosts.
+
+A mistake in these options does not keep nova-scheduler from starting: the reason goes to the log,
+and flavors that ask for trust find no host until it is mended. Other flavors never notice.
+""",
+)
+
+_CONNECTION_OPTS: list[cfg.Opt] = [
+    cfg.StrOpt(
+        "endpoint",
+        help="""
+URL of the attestation backend, without the version: ``https://attest.example.org:8443``.
+
+Not set: ``https://attestation_server:attestation_port``.
+""",
+    ),
+    cfg.StrOpt(
+        "attestation_server",
+        help="""
+Host name or address of the attestation backend, reached over TLS. Not used if ``endpoint`` is set.
+""",
+    ),
+    cfg.PortOpt(
+        "attestation_port",
+        default=8443,
+        help="""
+Port of the attestation backend on ``attestation_server``.
+""",
+    ),
+    cfg.StrOpt(
+        "attestation_api_url",
+        help="""
+Path of the API of an OpenAttestation server. Accepted so that old files still load, and without
+effect: the path follows from the API this filter speaks.
+""",
+    ),
+    cfg.StrOpt(
+        "attestation_server_ca_file",
+        help="""
+File with the CA certificates (PEM) the backend's certificate is checked against.
+
+``oat-manage init`` writes one as ``ca.pem`` into the state folder of the backend. Not set: the
+certificates the operating system trusts.
+""",
+    ),
+    cfg.BoolOpt(
+        "attestation_insecure_ssl",
+        default=False,
+        help="""
+Do not check the backend's certificate. Whoever is between scheduler and backend can then call any
+host trusted; a warning in the log says so. For experiments only.
+""",
+    ),
+    cfg.StrOpt(
+        "token_file",
+        help="""
+File with the token of this scheduler, as ``scheduler.token`` from the state folder of the backend.
+
+It is read when a connection is set up, and again after a failure, so a new token needs no restart.
+""",
+    ),
+    cfg.StrOpt("username", help="Log in to the backend under this name, if there is no token."),
+    cfg.StrOpt("password", secret=True, help="Password that goes with ``username``."),
+    cfg.StrOpt(
+        "attestation_auth_blob",
+        secret=True,
+        help="""
+Sent to the backend as header ``x-auth-blob``, which is how old attestation servers know a client.
+""",
+    ),
+]
+
+_TIME_OPTS: list[cfg.Opt] = [
+    cfg.IntOpt(
+        "attestation_auth_timeout",
+        default=60,
+        min=1,
+        help="""
+Most seconds a verdict may be used after it was asked for.
+
+The backend sets a limit of its own, and the smaller one counts. With a longer time trusted flavors
+go on longer when the backend is silent, and a host that was tampered with in that time stays in.
+""",
+    ),
+    cfg.FloatOpt(
+        "deadline",
+        default=2.0,
+        min=0.1,
+        max=60.0,
+        help="""
+Most seconds a request for a trusted host waits for the backend in all, name look-up included.
+
+After a backend that did not answer in this time, the next requests do not wait for it for a while.
+Raise it if the backend is far away and the log says ``backend-timeout``.
+""",
+    ),
+    cfg.FloatOpt(
+        "refresh_interval",
+        default=5.0,
+        min=0.0,
+        max=3600.0,
+        help="""
+Seconds for which verdicts are used without asking whether they have changed. A host that loses its
+trust may get a server for that long. A shorter time costs a small request each time; nothing is
+asked while no trusted flavor is scheduled.
+""",
+    ),
+]
+
+_POLICY_OPTS: list[cfg.Opt] = [
+    cfg.StrOpt(
+        "region",
+        default="",
+        help="""
+Region of this Nova, as set for the agents of its hosts. Verdicts of other regions do not count, so
+hosts of the same name in two regions are not mistaken for each other.
+""",
+    ),
+    cfg.StrOpt(
+        "check_rebuild",
+        default="untrusted",
+        choices=[
+            ("off", "a rebuild is not checked"),
+            ("untrusted", "a rebuild is refused on a host that is known to be untrusted"),
+            ("strict", "a rebuild is refused unless the host is trusted at that moment"),
+        ],
+        help="""
+What counts when a server of a trusted flavor is rebuilt with another image where it is.
+
+Nova turns a server whose rebuild is refused to ERROR. So by default a host whose verdict has merely
+lapsed, or a silent backend, does not stop a rebuild.
+""",
+    ),
+    cfg.StrOpt(
+        "enforcement",
+        default="enforce",
+        choices=[
+            ("enforce", "hosts that are not as the flavor asks are refused"),
+            ("observe", "they are named in the log and let through"),
+        ],
+        help="""
+Set to ``observe`` to see in the log what would be refused, before hosts are enrolled. As long as it
+is set, trusted flavors promise nothing.
+""",
+    ),
+]
+
+OPTS: list[cfg.Opt] = [*_CONNECTION_OPTS, *_TIME_OPTS, *_POLICY_OPTS]
+
+
+def register_opts(conf: cfg.ConfigOpts) -> None:
+    """Register the group ``[trusted_computing]`` with a configuration object."""
+    conf.register_group(GROUP)
+    conf.register_opts(OPTS, group=GROUP)
+
+
+def list_opts() -> list[tuple[cfg.OptGroup, list[cfg.Opt]]]:
+    """All options of the filter, for the sample configuration generator."""
+    return [(GROUP, OPTS)]

@@ -1,0 +1,165 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""The verdicts about all hosts of a region as one immutable record."""
+
+import dataclasses
+from bisect import bisect_right
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from oat_trusted_filter.client.errors import BadReply
+from oat_trusted_filter.client.verdicts import (
+    TRUSTED,
+    UNKNOWN,
+    UNTRUSTED,
+    VerdictRecord,
+    VerdictReply,
+)
+
+#: If two records speak of one host, the worse one counts.
+_BADNESS = {TRUSTED: 0, UNKNOWN: 1, UNTRUSTED: 2}
+
+
+class HostVerdict(NamedTuple):
+    """The level of a host and the code of its reason."""
+
+    level: str
+    reason: str
+
+
+NOT_ENROLLED = HostVerdict(UNKNOWN, "not-enrolled")
+NO_VERDICTS = HostVerdict(UNKNOWN, "no-verdicts")
+LAPSED = HostVerdict(UNKNOWN, "verdict-lapsed")
+
+
+class _Lapse(NamedTuple):
+    at: float
+    host: str
+
+
+@dataclass(frozen=True, slots=True)
+class VerdictSnapshot:
+    """What the backend said, and until when it may be used.
+
+    All times are seconds on the monotonic clock. They count from the moment the request was sent,
+    so that a slow answer shortens the lease and never lengthens it.
+    """
+
+    epoch: str
+    cursor: int
+    etag: str | None
+    sent_at: float
+    expires_at: float
+    verdicts: Mapping[str, HostVerdict]
+    trusted: frozenset[str]
+    lapses: tuple[_Lapse, ...]
+    """Hosts whose verdict ends before the lease, by time."""
+
+    @property
+    def since(self) -> str:
+        """The parameter of the next request."""
+        return f"{self.epoch}:{self.cursor}"
+
+    def usable(self, now: float) -> bool:
+        """Whether the lease lasts."""
+        return now < self.expires_at
+
+    def lapsed(self, now: float) -> frozenset[str]:
+        """Hosts whose verdict has ended by itself."""
+        if not self.lapses or self.lapses[0].at > now:
+            return frozenset()
+        end = bisect_right(self.lapses, now, key=lambda lapse: lapse.at)
+        return frozenset(lapse.host for lapse in self.lapses[:end])
+
+
+class View:
+    """What one pass may act upon: the verdicts as they are at one moment.
+
+    :param snapshot: the last one there is, or None.
+    :param now: the moment, on the monotonic clock.
+    :param problem: why the last request to the backend failed, if it did.
+    """
+
+    def __init__(self, snapshot: VerdictSnapshot | None, now: float, problem: str | None) -> None:
+        self.problem = problem
+        self.valid = snapshot is not None and snapshot.usable(now)
+        """Whether there are verdicts whose lease lasts."""
+        self._verdicts: Mapping[str, HostVerdict] = {}
+        self._lapsed: frozenset[str] = frozenset()
+        self.trusted: frozenset[str] = frozenset()
+        """Names of the hosts that are trusted at this moment."""
+        if snapshot is not None and self.valid:
+            self._verdicts = snapshot.verdicts
+            self._lapsed = snapshot.lapsed(now)
+            self.trusted = snapshot.trusted
+            if self._lapsed:
+                self.trusted = snapshot.trusted - self._lapsed
+
+    def verdict_on(self, name: str) -> HostVerdict:
+        """The verdict on one host at this moment."""
+        verdict = self._verdicts.get(name)
+        if verdict is None:
+            return NOT_ENROLLED if self.valid else NO_VERDICTS
+        return LAPSED if name in self._lapsed else verdict
+
+
+def apply_reply(
+    known: VerdictSnapshot | None, reply: VerdictReply, region: str, max_age: float
+) -> VerdictSnapshot:
+    """The snapshot that follows from a reply.
+
+    :param known: the one the request was made from; None if it asked for everything.
+    :param max_age: most seconds to use it, whatever lease the backend gives.
+    :raises BadReply: ``reply-invalid``, the reply does not continue ``known``.
+    """
+    expires_at = reply.sent_at + min(reply.lease, max_age)
+    if reply.not_modified:
+        if known is None:
+            raise BadReply("reply-invalid", "304 although nothing is known yet")
+        return dataclasses.replace(known, sent_at=reply.sent_at, expires_at=expires_at, lapses=())
+    verdicts: dict[str, HostVerdict] = {}
+    if not reply.full:
+        if known is None or reply.epoch != known.epoch or reply.cursor < known.cursor:
+            raise BadReply("reply-invalid", "the changes do not continue what is known")
+        verdicts.update(known.verdicts)
+    for host_region, host in reply.deleted:
+        if host_region == region:
+            verdicts.pop(host, None)
+    verdicts.update(_worst(reply.hosts, region))
+    return VerdictSnapshot(
+        epoch=reply.epoch,
+        cursor=reply.cursor,
+        etag=reply.etag,
+        sent_at=reply.sent_at,
+        expires_at=expires_at,
+        verdicts=verdicts,
+        trusted=frozenset(host for host, verdict in verdicts.items() if verdict.level == TRUSTED),
+        lapses=tuple(
+            sorted(
+                _Lapse(reply.sent_at + lapse.seconds, lapse.host)
+                for lapse in reply.lapsing
+                if lapse.region == region
+            )
+        ),
+    )
+
+
+def _worst(records: tuple[VerdictRecord, ...], region: str) -> dict[str, HostVerdict]:
+    found: dict[str, HostVerdict] = {}
+    for record in records:
+        if record.region != region:
+            continue
+        other = found.get(record.host)
+        if other is None or _BADNESS[record.level] > _BADNESS[other.level]:
+            found[record.host] = HostVerdict(record.level, record.reason)
+    return found

@@ -1,0 +1,195 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""Where the filter gets its snapshot from: at most one request at a time, and none too many.
+
+A pass that needs a newer snapshot asks for it itself; passes beside it go on with the last one as
+long as its lease lasts, and else wait for that request. Nothing runs between passes, so there is no
+thread to lose in a fork, and a cloud where nobody asks for trust sends nothing.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from oslo_log import log as logging
+
+from oat_trusted_filter.client.http import AttestationClient, BadReply, ClientError
+from oat_trusted_filter.scheduler.snapshot import VerdictSnapshot, View, apply_reply
+
+LOG = logging.getLogger(__name__)
+
+#: Seconds without a request after one that failed fast, so that a backend that refuses connections
+#: is not asked by each pass.
+PAUSE = 1.0
+#: After one that used up its deadline, this many deadlines.
+PAUSE_DEADLINES = 2.5
+
+
+class _Flight:
+    """A request under way."""
+
+    def __init__(self, deadline: float) -> None:
+        self.deadline = deadline
+        self.landed = threading.Event()
+
+
+@dataclass(slots=True)
+class _Process:
+    """What belongs to one process; a fork starts with an empty one."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    client: AttestationClient | None = None
+    snapshot: VerdictSnapshot | None = None
+    flight: _Flight | None = None
+    retry_at: float | None = None
+    problem: str | None = None
+    start_over: bool = False
+
+
+class VerdictSource:
+    """Thread-safe. Times in seconds.
+
+    :param make_client: called when a connection is needed; may raise ClientError.
+    :param deadline: how long a pass waits at most.
+    :param refresh_interval: age up to which a snapshot is used without asking.
+    :param max_age: age up to which a snapshot is used at all.
+    """
+
+    def __init__(
+        self,
+        make_client: Callable[[], AttestationClient],
+        *,
+        region: str,
+        deadline: float,
+        refresh_interval: float,
+        max_age: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._make_client = make_client
+        self._region = region
+        self._deadline = deadline
+        self._refresh_interval = refresh_interval
+        self._max_age = max_age
+        self._clock = clock
+        self._processes: dict[int, _Process] = {}
+
+    def view(self) -> View:
+        """The verdicts, refreshed if that is due. Waits no longer than the deadline."""
+        process = self._process()
+        now = self._clock()
+        snapshot = process.snapshot
+        if snapshot is None or not self._fresh(snapshot, now):
+            self._refresh(process, now)
+            now = self._clock()
+            snapshot = process.snapshot
+        return View(snapshot, now, process.problem)
+
+    def _process(self) -> _Process:
+        pid = os.getpid()
+        process = self._processes.get(pid)
+        if process is None:
+            # setdefault is atomic, so all threads get the same one. What the parent had stays
+            # untouched: its lock may be held, and its TLS connection is not ours to use or close.
+            process = self._processes.setdefault(pid, _Process())
+        return process
+
+    def _fresh(self, snapshot: VerdictSnapshot, now: float) -> bool:
+        return snapshot.usable(now) and now - snapshot.sent_at < self._refresh_interval
+
+    def _refresh(self, process: _Process, now: float) -> None:
+        """Ask, or wait for the one who asks, or leave it."""
+        with process.lock:
+            snapshot, flight = process.snapshot, process.flight
+            usable = snapshot is not None and snapshot.usable(now)
+            mine = flight is None
+            if flight is None:
+                if snapshot is not None and self._fresh(snapshot, now):
+                    return  # somebody was faster
+                if process.retry_at is not None and now < process.retry_at:
+                    return
+                flight = process.flight = _Flight(now + self._deadline)
+        if mine:
+            self._fly(process, flight, snapshot)
+        elif not usable:
+            flight.landed.wait(max(flight.deadline - now, 0.0))
+
+    def _fly(self, process: _Process, flight: _Flight, known: VerdictSnapshot | None) -> None:
+        """Make the request and take note of how it ended, whatever happens."""
+        started = self._clock()
+        result: VerdictSnapshot | None = None
+        problem = "the request ended without a result"
+        try:
+            result = self._ask(process, known)
+        except ClientError as error:
+            problem = f"{error.code}: {error}"
+        except Exception as error:
+            # A defect of ours must not take the scheduler's request with it.
+            LOG.exception("asking the attestation backend failed in an unforeseen way")
+            problem = f"internal-error: {type(error).__name__}"
+        finally:
+            with process.lock:
+                process.flight = None
+                if result is not None:
+                    self._succeeded(process, result)
+                else:
+                    self._failed(process, problem, started)
+            flight.landed.set()
+
+    def _ask(self, process: _Process, known: VerdictSnapshot | None) -> VerdictSnapshot:
+        if process.client is None:
+            process.client = self._make_client()
+        if known is None or process.start_over:
+            reply = process.client.get_verdicts(timeout=self._deadline)
+            return apply_reply(None, reply, self._region, self._max_age)
+        reply = process.client.get_verdicts(known.since, known.etag, timeout=self._deadline)
+        try:
+            return apply_reply(known, reply, self._region, self._max_age)
+        except BadReply:
+            process.start_over = True
+            raise
+
+    def _succeeded(self, process: _Process, snapshot: VerdictSnapshot) -> None:
+        if process.problem is not None:
+            LOG.info("the attestation backend answers again")
+        process.snapshot = snapshot
+        process.problem = None
+        process.retry_at = None
+        process.start_over = False
+
+    def _failed(self, process: _Process, problem: str, started: float) -> None:
+        now = self._clock()
+        hung = now - started >= self._deadline * 0.9
+        pause = max(PAUSE_DEADLINES * self._deadline, PAUSE) if hung else PAUSE
+        process.retry_at = now + pause
+        process.problem = problem
+        # A new client reads token and CA file anew, and connects anew.
+        client, process.client = process.client, None
+        if client is not None:
+            client.close()
+        left = 0.0 if process.snapshot is None else process.snapshot.expires_at - now
+        if left > 0:
+            LOG.warning(
+                "the attestation backend did not renew the verdicts: %s; the last ones are valid "
+                "for %.1f s more, the next attempt is not before %.1f s",
+                problem,
+                left,
+                pause,
+            )
+        else:
+            LOG.error(
+                "no verdicts from the attestation backend: %s; flavors that ask for trust find no "
+                "host, the next attempt is not before %.1f s",
+                problem,
+                pause,
+            )

@@ -1,0 +1,183 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""TrustedFilter, loaded by nova-scheduler.
+
+::
+
+    [filter_scheduler]
+    available_filters = nova.scheduler.filters.all_filters
+    available_filters = oat_trusted_filter.scheduler.trusted_filter.TrustedFilter
+
+This module is the only one here that needs Nova.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import nova.conf
+from nova.scheduler import filters
+from nova.scheduler import utils as scheduler_utils
+from oslo_config import cfg
+from oslo_log import log as logging
+
+from oat_trusted_filter.client.errors import ClientError
+from oat_trusted_filter.conf import trusted_computing
+from oat_trusted_filter.scheduler import settings as filter_settings
+from oat_trusted_filter.scheduler.decision import Account, passing, refusals
+from oat_trusted_filter.scheduler.extra_specs import Demand, DemandError, read_demand
+from oat_trusted_filter.scheduler.settings import Settings
+from oat_trusted_filter.scheduler.snapshot import View
+from oat_trusted_filter.scheduler.source import VerdictSource
+
+LOG = logging.getLogger(__name__)
+
+
+class TrustedFilter(filters.BaseHostFilter):
+    """Keeps servers whose flavor asks for trust on hosts that are trusted now.
+
+    Flavors that do not ask for it are not touched: no request, no wait. Neither a silent backend
+    nor a mistake in the options raises anything here; flavors that ask for trust then find no host,
+    and the log says why.
+    """
+
+    # Nova asks about a rebuild only if this is set; see ``check_rebuild`` for what is answered.
+    RUN_ON_REBUILD = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._settings: Settings | None = None
+        self._source: VerdictSource | None = None
+        self._mistake: str | None = None
+        try:
+            self._configure(nova.conf.CONF)
+        except (ClientError, cfg.Error) as error:
+            self._mistake = " ".join(str(error).split())
+            LOG.error(
+                "[trusted_computing] cannot be used: %s; flavors that ask for trust find no host",
+                self._mistake,
+            )
+
+    def _configure(self, conf: cfg.ConfigOpts) -> None:
+        trusted_computing.register_opts(conf)
+        self._settings = settings = Settings.from_conf(conf)
+        self._source = VerdictSource(
+            settings.make_client,
+            region=settings.region,
+            deadline=settings.deadline,
+            refresh_interval=settings.refresh_interval,
+            max_age=settings.max_age,
+        )
+        if settings.insecure:
+            LOG.warning(
+                "[trusted_computing] attestation_insecure_ssl is set: the certificate of the "
+                "attestation backend is not checked, so anybody in between can call a host trusted"
+            )
+        if settings.observe:
+            LOG.warning(
+                "[trusted_computing] enforcement = observe: hosts that are not trusted are only "
+                "named in the log, and flavors that ask for trust get them"
+            )
+        if conf.trusted_computing.attestation_api_url:
+            LOG.warning("[trusted_computing] attestation_api_url has no effect any more")
+        try:
+            settings.make_client()
+        except ClientError as error:
+            # It may be mended without a restart, so it is tried again with each request.
+            LOG.error(
+                "[trusted_computing] cannot be used yet: %s; flavors that ask for trust find no "
+                "host",
+                error,
+            )
+
+    def filter_all(self, hosts: Sequence[Any], spec_obj: Any) -> Sequence[Any]:
+        """The hosts that are as the flavor asks.
+
+        :param hosts: Nova's HostState objects.
+        :param spec_obj: Nova's RequestSpec.
+        """
+        try:
+            demand = read_demand(_extra_specs(spec_obj))
+            if demand is None:
+                return hosts
+            return self._trusted_pass(list(hosts), spec_obj, demand)
+        except DemandError as error:
+            return self._refuse_all(hosts, spec_obj, str(error))
+        except Exception:
+            # It would put the server into ERROR with the name of the exception, or worse.
+            LOG.exception("TrustedFilter failed, no host is passed")
+            return []
+
+    def _trusted_pass(self, hosts: list[Any], spec_obj: Any, demand: Demand) -> Sequence[Any]:
+        settings, source = self._settings, self._source
+        rebuild = scheduler_utils.request_is_rebuild(spec_obj)
+        if settings is None or source is None:
+            return self._refuse_all(hosts, spec_obj, f"the filter is not set up: {self._mistake}")
+        if rebuild and settings.check_rebuild == filter_settings.OFF:
+            return hosts
+        if demand is Demand.UNTRUSTED:
+            LOG.warning(
+                "%s asks for hosts that are untrusted, which is deprecated", _title(spec_obj)
+            )
+        view = source.view()
+        lenient = rebuild and settings.check_rebuild == filter_settings.UNTRUSTED_ONLY
+        passed = passing(hosts, demand, view, lenient=lenient)
+        _report(hosts, passed, spec_obj, view, observe=settings.observe)
+        return hosts if settings.observe else passed
+
+    def _refuse_all(self, hosts: Sequence[Any], spec_obj: Any, why: str) -> Sequence[Any]:
+        if self._settings is not None and self._settings.observe:
+            LOG.warning("%s: no host would pass: %s", _title(spec_obj), why)
+            return hosts
+        LOG.warning("%s: no host passes: %s", _title(spec_obj), why)
+        return []
+
+
+def _extra_specs(spec_obj: Any) -> dict[str, str] | None:
+    """The flavor's extra specs; Nova leaves fields out that it did not load."""
+    flavor = spec_obj.flavor if "flavor" in spec_obj else None
+    if flavor is None or "extra_specs" not in flavor:
+        return None
+    specs: dict[str, str] | None = flavor.extra_specs
+    return specs
+
+
+def _title(spec_obj: Any) -> str:
+    """The request in a log line."""
+    flavor = spec_obj.flavor.name if "name" in spec_obj.flavor else "?"
+    server = spec_obj.instance_uuid if "instance_uuid" in spec_obj else None
+    return f"server {server or '?'} of flavor {flavor}"
+
+
+def _report(
+    hosts: Sequence[Any], passed: Sequence[Any], spec_obj: Any, view: View, *, observe: bool
+) -> None:
+    """One line for the request, and at debug one for each host that is refused."""
+    title = _title(spec_obj)
+    if not view.valid:
+        LOG.warning(
+            "%s: %d of %d hosts pass, there are no valid verdicts: %s",
+            title,
+            len(passed),
+            len(hosts),
+            view.problem or "the lease has ended",
+        )
+    elif LOG.isEnabledFor(logging.INFO):
+        LOG.info(
+            "%s: %s%s",
+            title,
+            Account.of(hosts, view),
+            "; nothing is refused, as enforcement = observe" if observe else "",
+        )
+    if LOG.isEnabledFor(logging.DEBUG):
+        word = "would be refused" if observe else "refused"
+        for host, reason in refusals(hosts, passed, view):
+            LOG.debug("%s: host %s %s: %s", title, host.nodename, word, reason)
