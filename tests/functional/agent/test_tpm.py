@@ -24,8 +24,8 @@ from tpm2_pytss import (
     TPM2_CAP,
     TPM2B_AUTH,
     TPM2B_PUBLIC,
-    TPML_DIGEST_VALUES,
     TPMA_NV,
+    TPML_DIGEST_VALUES,
     TPMT_HA,
     TPMU_HA,
 )
