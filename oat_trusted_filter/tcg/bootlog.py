@@ -1,0 +1,262 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""The boot log of UEFI firmware: parse it, and compute the PCRs it leads to.
+
+Source: TCG PC Client Platform Firmware Profile (PFP) 1.06, section 10 "Event Logging" (10.2.1
+TCG_PCClientPCREvent, 10.2.2 TCG_PCR_EVENT2, 10.4.5.1 Specification ID Version Event, 10.4.5.3
+Startup Locality Event); TCG EFI Protocol Specification for the SHA-1 format. All integers are
+little-endian.
+"""
+
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from oat_trusted_filter.tcg.algorithms import bank_name, digest_size, new_hash
+from oat_trusted_filter.tcg.errors import FormatError
+from oat_trusted_filter.tcg.pcr import PCR_COUNT
+
+EV_NO_ACTION = 0x00000003
+EV_EFI_HCRTM_EVENT = 0x80000010
+
+#: Firmware reserves 64 to 256 KiB for its log.
+MAX_LOG_BYTES = 4 * 1024 * 1024
+MAX_EVENTS = 10_000
+
+_SHA1_HEAD = struct.Struct("<II20sI")
+_HEAD = struct.Struct("<III")
+_U16 = struct.Struct("<H")
+_U32 = struct.Struct("<I")
+_SPEC_ID = struct.Struct("<16sIBBBBI")
+_ALGORITHM = struct.Struct("<HH")
+_SPEC_ID_SIGNATURE = b"Spec ID Event03\0"
+_STARTUP_LOCALITY = b"StartupLocality\0"
+_H_CRTM_LOCALITY = 4
+_MAX_ALGORITHMS = 16
+_MAX_DIGEST = 128
+# PCRs a dynamic launch resets; until there is one they hold ones (PFP 3.3.4).
+_DYNAMIC_PCRS = range(17, 23)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event of the log."""
+
+    number: int
+    """Its place in the log; the specification ID event of a crypto-agile log is number 0."""
+    pcr: int
+    type: int
+    digests: Mapping[str, bytes]
+    """Digest by bank; banks whose algorithm is not known here are left out."""
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class BootLog:
+    """A whole log."""
+
+    events: tuple[Event, ...]
+    banks: tuple[str, ...]
+    """Banks that each extending event has a digest for."""
+    startup_locality: int
+    """Locality TPM2_Startup came from; the last byte of PCR 0 before the first event."""
+    h_crtm: bool
+    """A hardware root of trust measured before TPM2_Startup."""
+
+
+def parse_boot_log(data: bytes) -> BootLog:
+    """Parse a log in the crypto-agile or the SHA-1 format.
+
+    :raises FormatError: ``boot-log-empty``, ``boot-log-too-large``, ``boot-log-truncated``,
+        ``boot-log-spec-id``, ``boot-log-algorithm``, ``boot-log-event`` (PCR or digest count out of
+        range, or padding), ``boot-log-event-size`` or ``boot-log-startup-locality``.
+    """
+    if not data:
+        raise FormatError("boot-log-empty", "the boot log is empty")
+    if len(data) > MAX_LOG_BYTES:
+        raise FormatError(
+            "boot-log-too-large", f"the boot log has {len(data)} bytes, at most {MAX_LOG_BYTES}"
+        )
+    first, offset = _sha1_event(data, 0, 0)
+    if first.type == EV_NO_ACTION and first.data.startswith(_SPEC_ID_SIGNATURE):
+        sizes = _algorithms(first.data)
+        events = _crypto_agile_events(data, offset, first, sizes)
+        banks = tuple(name for number in sizes if (name := bank_name(number)) is not None)
+    else:
+        events = _sha1_events(data)
+        banks = ("sha1",)
+    if not banks:
+        raise FormatError("boot-log-algorithm", "the boot log has no digests of a known algorithm")
+    h_crtm = any(event.type == EV_EFI_HCRTM_EVENT and event.pcr == 0 for event in events)
+    return BootLog(tuple(events), banks, _startup_locality(events, h_crtm), h_crtm)
+
+
+def replay(log: BootLog, bank: str) -> dict[int, bytes]:
+    """The values of all 24 PCRs that the log leads to; reset values where it says nothing.
+
+    :raises FormatError: ``boot-log-bank``, the log has no digests of this bank.
+    """
+    if bank not in log.banks:
+        raise FormatError("boot-log-bank", f"the boot log has no digests of bank {bank}")
+    size = digest_size(bank)
+    values = dict.fromkeys(range(PCR_COUNT), bytes(size))
+    values.update(dict.fromkeys(_DYNAMIC_PCRS, b"\xff" * size))
+    values[0] = bytes(size - 1) + bytes([log.startup_locality])
+    for event in log.events:
+        if event.type != EV_NO_ACTION:
+            values[event.pcr] = new_hash(bank, values[event.pcr] + event.digests[bank]).digest()
+    return values
+
+
+def _sha1_event(data: bytes, offset: int, number: int) -> tuple[Event, int]:
+    """TCG_PCClientPCREvent, which also is the first one of a crypto-agile log."""
+    try:
+        pcr, kind, digest, size = _SHA1_HEAD.unpack_from(data, offset)
+    except struct.error:
+        raise _truncated(number) from None
+    start = offset + _SHA1_HEAD.size
+    body = _event_data(data, start, size, number)
+    _check_pcr(pcr, number)
+    return Event(number, pcr, kind, {"sha1": digest}, body), start + size
+
+
+def _sha1_events(data: bytes) -> list[Event]:
+    events: list[Event] = []
+    offset = 0
+    while offset < len(data):
+        event, offset = _sha1_event(data, offset, len(events))
+        if event.type == 0 and event.pcr == 0 and not any(event.digests["sha1"]):
+            raise _padding(event.number)
+        events.append(event)
+        _check_count(events)
+    return events
+
+
+def _algorithms(spec_id: bytes) -> dict[int, int]:
+    """TPM_ALG_ID -> size in bytes, in the order of TCG_EfiSpecIDEvent."""
+    try:
+        _, _, _, _, _, _, count = _SPEC_ID.unpack_from(spec_id, 0)
+        offset = _SPEC_ID.size
+        if not 1 <= count <= _MAX_ALGORITHMS:
+            raise FormatError("boot-log-spec-id", f"the boot log claims {count} algorithms")
+        sizes: dict[int, int] = {}
+        for _ in range(count):
+            number, size = _ALGORITHM.unpack_from(spec_id, offset)
+            offset += _ALGORITHM.size
+            bank = bank_name(number)
+            right = 0 < size <= _MAX_DIGEST if bank is None else size == digest_size(bank)
+            if number in sizes or not right:
+                raise FormatError(
+                    "boot-log-spec-id",
+                    f"the boot log gives algorithm {number:#06x} twice or a wrong size ({size})",
+                )
+            sizes[number] = size
+        vendor_size = spec_id[offset]
+    except (struct.error, IndexError):
+        raise FormatError("boot-log-spec-id", "the first event of the log is cut off") from None
+    if offset + 1 + vendor_size != len(spec_id):
+        raise FormatError("boot-log-spec-id", "the first event of the boot log has a wrong size")
+    return sizes
+
+
+def _crypto_agile_events(
+    data: bytes, offset: int, first: Event, sizes: Mapping[int, int]
+) -> list[Event]:
+    # Of the first event nothing is extended and its digest is zero.
+    events = [Event(0, first.pcr, first.type, {}, first.data)]
+    banks = {number: (bank_name(number), size) for number, size in sizes.items()}
+    end = len(data)
+    while offset < end:
+        number = len(events)
+        try:
+            pcr, kind, count = _HEAD.unpack_from(data, offset)
+            offset += _HEAD.size
+            if count != len(sizes):
+                raise _wrong_count(data, offset - _HEAD.size, number, count)
+            digests: dict[str, bytes] = {}
+            seen = set()
+            for _ in range(count):
+                (algorithm,) = _U16.unpack_from(data, offset)
+                name, size = banks[algorithm]
+                seen.add(algorithm)
+                if name is not None:
+                    digests[name] = data[offset + 2 : offset + 2 + size]
+                offset += 2 + size
+            (size,) = _U32.unpack_from(data, offset)
+        except struct.error:
+            raise _truncated(number) from None
+        except KeyError:
+            raise FormatError(
+                "boot-log-algorithm",
+                f"event {number} has a digest of unannounced algorithm {algorithm:#06x}",
+            ) from None
+        if len(seen) != count:
+            raise FormatError("boot-log-algorithm", f"event {number} has two digests of one bank")
+        _check_pcr(pcr, number)
+        offset += 4
+        events.append(Event(number, pcr, kind, digests, _event_data(data, offset, size, number)))
+        offset += size
+        _check_count(events)
+    return events
+
+
+def _event_data(data: bytes, start: int, size: int, number: int) -> bytes:
+    if size > len(data) - start:
+        raise FormatError(
+            "boot-log-event-size",
+            f"event {number} claims {size} bytes of data, the boot log ends before",
+        )
+    return data[start : start + size]
+
+
+def _startup_locality(events: list[Event], h_crtm: bool) -> int:
+    found = [
+        event
+        for event in events
+        if event.type == EV_NO_ACTION and event.data.startswith(_STARTUP_LOCALITY)
+    ]
+    if not found:
+        return _H_CRTM_LOCALITY if h_crtm else 0
+    event = found[0]
+    if len(found) > 1 or event.pcr != 0 or len(event.data) != len(_STARTUP_LOCALITY) + 1:
+        raise FormatError(
+            "boot-log-startup-locality",
+            f"event {found[-1].number}: the startup locality is given twice, malformed, or not "
+            "for PCR 0",
+        )
+    return event.data[-1]
+
+
+def _check_pcr(pcr: int, number: int) -> None:
+    if pcr >= PCR_COUNT:
+        raise FormatError("boot-log-event", f"event {number} is for PCR {pcr}, there are 24")
+
+
+def _check_count(events: list[Event]) -> None:
+    if len(events) > MAX_EVENTS:
+        raise FormatError("boot-log-too-large", f"the boot log has more than {MAX_EVENTS} events")
+
+
+def _wrong_count(data: bytes, offset: int, number: int, count: int) -> FormatError:
+    if not any(data[offset:]) or data.count(0xFF, offset) == len(data) - offset:
+        return _padding(number)
+    return FormatError(
+        "boot-log-event", f"event {number} has {count} digests, another number than announced"
+    )
+
+
+def _padding(number: int) -> FormatError:
+    return FormatError("boot-log-event", f"padding follows in place of event {number}")
+
+
+def _truncated(number: int) -> FormatError:
+    return FormatError("boot-log-truncated", f"the boot log ends inside event {number}")
