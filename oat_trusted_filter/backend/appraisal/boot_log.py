@@ -1,0 +1,49 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""A boot log with all that follows from its bytes alone, so that it can be kept by its digest."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from oat_trusted_filter.tcg.bootlog import BootLog, Event, parse_boot_log, replay
+from oat_trusted_filter.tcg.facts import BootFacts, extract_facts
+
+#: Bank whose digests stand for events in reference sets and messages, the first a log has.
+_NAMING_BANKS = ("sha256", "sha384", "sha512", "sha1")
+
+
+@dataclass(frozen=True, slots=True)
+class ReadBootLog:
+    """A parsed log."""
+
+    log: BootLog
+    facts: BootFacts
+    replayed: Mapping[str, Mapping[int, bytes]]
+    """Bank -> PCR -> the value the log leads to."""
+
+
+def read_boot_log(data: bytes) -> ReadBootLog:
+    """Parse a log, replay it in all its banks, check event data and extract the facts.
+
+    :raises FormatError: the log is malformed, an event's data is not what was measured, or the
+        state of Secure Boot is ambiguous.
+    """
+    log = parse_boot_log(data)
+    return ReadBootLog(log, extract_facts(log), {bank: replay(log, bank) for bank in log.banks})
+
+
+def event_digest(event: Event) -> str:
+    """The digest that stands for an event, in hexadecimal; empty if it has none."""
+    for bank in _NAMING_BANKS:
+        if bank in event.digests:
+            return event.digests[bank].hex()
+    return ""

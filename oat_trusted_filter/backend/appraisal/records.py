@@ -1,0 +1,184 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""What the appraisal works on and what it says: typed records without behaviour of their own.
+
+The words are those of RFC 9334 (RATS): evidence, reference values, appraisal policy, and the
+attestation result, here called verdict.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+from oat_trusted_filter.tcg.pcr import PcrValues
+
+Level = Literal["trusted", "untrusted", "unknown"]
+
+#: PCRs a quote has to hold: all but the debug PCR 16 and the application PCR 23, which anybody may
+#: reset at any time.
+QUOTED_PCRS: tuple[int, ...] = tuple(pcr for pcr in range(24) if pcr not in (16, 23))
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a host sent."""
+
+    region: str
+    host: str
+    challenge_nonce: bytes
+    """The nonce that had to be quoted, 32 bytes."""
+    quote: bytes
+    """TPMS_ATTEST."""
+    signature: bytes
+    """TPMT_SIGNATURE."""
+    pcrs: PcrValues
+    boot_log: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """What was established at enrolment."""
+
+    region: str
+    host: str
+    ak_public: bytes
+    """TPM2B_PUBLIC of the attestation key."""
+    banks: tuple[str, ...]
+    """PCR banks the TPM implements, allocated or not."""
+    software_tpm: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PreviousState:
+    """Signed counters of the last evidence that was accepted."""
+
+    clock: int
+    """Milliseconds."""
+    reset_count: int
+    restart_count: int
+    firmware_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceEvent:
+    """An event of a good boot, kept to tell which event of a bad one is to blame."""
+
+    pcr: int
+    type: str
+    digest: str
+    """Hexadecimal; of SHA-256, or of the strongest other bank of the log."""
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceSet:
+    """Reference values of one kind."""
+
+    name: str
+    kind: str
+    pcrs: Mapping[str, Mapping[int, frozenset[bytes]]]
+    """Bank -> PCR -> the values that are good."""
+    events: tuple[ReferenceEvent, ...] = ()
+    valid_from: datetime | None = None
+    valid_until: datetime | None = None
+
+    def valid_at(self, now: datetime) -> bool:
+        """Whether the set counts at this moment."""
+        return (self.valid_from is None or self.valid_from <= now) and (
+            self.valid_until is None or now < self.valid_until
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """One reference set of this kind has to match in all of these PCRs."""
+
+    kind: str
+    pcrs: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What a host has to show."""
+
+    name: str
+    secure_boot: Literal["required", "optional"] = "required"
+    requirements: tuple[Requirement, ...] = (Requirement("platform", (0, 2, 4, 7)),)
+    kernel_command_line: str | None = None
+    """Regular expression each kernel command line has to match as a whole, None for any."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One reason why a host is not trusted."""
+
+    code: str
+    """Stable, for programs."""
+    message: str
+    """One sentence for operators."""
+    pcr: int | None = None
+    bank: str | None = None
+    event: int | None = None
+    """Number of the event in the boot log."""
+    event_type: str | None = None
+    description: str | None = None
+    """What the event is about."""
+    actual: str | None = None
+    expected: tuple[str, ...] = ()
+    reference_set: str | None = None
+    """The nearest one."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The result of an appraisal."""
+
+    level: Level
+    findings: tuple[Finding, ...] = ()
+    references: tuple[str, ...] = ()
+    """Names of the reference sets it rests on."""
+    valid_until: datetime | None = None
+    """When the first of these ends, None for never."""
+    state: PreviousState | None = field(default=None)
+    """For the next appraisal of this host."""
+
+
+class EvidenceRefused(Exception):
+    """The evidence is not accepted.
+
+    :param code: stable, for programs.
+    :param message: one sentence for people.
+    :param authentic: False: nothing proves that the host said this, so nothing may be concluded
+        about it. True: the host's TPM said so, and what came with it does not fit.
+    :param finding: more about it than code and message.
+    :param state: the signed counters of authentic evidence.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        authentic: bool,
+        finding: Finding | None = None,
+        state: PreviousState | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.authentic = authentic
+        self.finding = finding or Finding(code, message)
+        self.state = state
