@@ -1,0 +1,339 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""The appraisal: evidence, policy and reference values in, a verdict out.
+
+Pure functions: no I/O, no database, no clock of their own. The steps:
+
+ 1. The quote and its signature are well-formed.                          (A4, A5)
+ 2. The quote holds the nonce of the challenge.                           (A6)
+ 3. The attestation key bound to this host signed the quote.              (A4, A8, A12, B9)
+    From here on the TPM has said it; what does not fit is held against the host.
+ 4. The clock has gone forward since the last evidence.                   (A9)
+ 5. The quote selects all PCRs of every allocated bank, each bank once.   (A1, A2, A3, A11)
+ 6. The PCR values beside the quote are the quoted ones, and only those.  (A1)
+ 7. The boot log is well-formed, and its data is what was measured.       (D2, D3, D5)
+ 8. The log leads to the quoted PCRs of firmware and boot loader,
+    in every allocated bank.                                              (A11, D4, D6)
+ 9. The facts are as the policy asks.                                     (D1)
+10. For each requirement of the policy a valid reference set matches.
+
+Steps 1 to 3 refuse without a word about the host: anybody can send rubbish in its name. So does
+step 4, for evidence of the past says nothing about now. Steps 5 to 8 refuse, and the host is
+untrusted. Steps 9 and 10 lead to a verdict with findings.
+"""
+
+import functools
+import hmac
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+
+from oat_trusted_filter.backend.appraisal.boot_log import ReadBootLog, read_boot_log
+from oat_trusted_filter.backend.appraisal.matching import match
+from oat_trusted_filter.backend.appraisal.records import (
+    QUOTED_PCRS,
+    Binding,
+    Evidence,
+    EvidenceRefused,
+    Finding,
+    Policy,
+    PreviousState,
+    ReferenceSet,
+    Verdict,
+)
+from oat_trusted_filter.backend.appraisal.reference import BOOT_PCRS
+from oat_trusted_filter.tcg.algorithms import digest_size
+from oat_trusted_filter.tcg.attestation import Quote, parse_quote
+from oat_trusted_filter.tcg.errors import FormatError, SignatureError
+from oat_trusted_filter.tcg.pcr import PcrValues, pcr_digest
+from oat_trusted_filter.tcg.public import PublicArea, parse_public, signing_bank, verify_signature
+from oat_trusted_filter.tcg.signature import parse_signature
+
+LOG = logging.getLogger(__name__)
+
+NONCE_BYTES = 32
+#: Banks of which at least one has to be allocated; SHA-1 alone proves nothing any more.
+STRONG_BANKS = frozenset({"sha256", "sha384", "sha512"})
+
+_MASK = sum(1 << pcr for pcr in QUOTED_PCRS)
+
+# Loading a key takes longer than checking a signature with it.
+_public_area = functools.lru_cache(maxsize=16_384)(parse_public)
+
+
+def appraise(
+    evidence: Evidence,
+    binding: Binding,
+    policy: Policy,
+    references: Sequence[ReferenceSet],
+    previous: PreviousState | None,
+    now: datetime,
+    read_log: ReadBootLog | None = None,
+) -> Verdict:
+    """Appraise fresh evidence.
+
+    :param binding: the host in whose name the evidence was sent, as it was enrolled.
+    :param references: all reference sets there are.
+    :param previous: counters of the last accepted evidence, None if this is the first.
+    :param now: the moment that counts for validity, with a time zone.
+    :param read_log: what :func:`read_boot_log` made of ``evidence.boot_log``, if that is known.
+    :raises EvidenceRefused: in steps 1 to 8.
+    """
+    public = _public_area(binding.ak_public)
+    quote = _check_quote(evidence, public)  # 1, 2, 3
+    state = PreviousState(
+        quote.clock_info.clock,
+        quote.clock_info.reset_count,
+        quote.clock_info.restart_count,
+        quote.firmware_version,
+    )
+    _check_clock(state, previous)  # 4
+    try:
+        _check_selection(quote, binding)  # 5
+        _check_values(evidence.pcrs, quote, signing_bank(public))  # 6
+        if read_log is None:
+            read_log = read_boot_log(evidence.boot_log)  # 7
+        check_replay(read_log, evidence.pcrs)  # 8
+    except FormatError as error:
+        raise EvidenceRefused(error.code, str(error), authentic=True, state=state) from error
+    except EvidenceRefused as error:
+        error.state = state
+        raise
+    return judge(read_log, evidence.pcrs, policy, references, now, state)  # 9, 10
+
+
+def judge(
+    read_log: ReadBootLog,
+    pcrs: PcrValues,
+    policy: Policy,
+    references: Sequence[ReferenceSet],
+    now: datetime,
+    state: PreviousState | None = None,
+) -> Verdict:
+    """Steps 9 and 10, also for stored evidence when policy or references have changed."""
+    findings = list(_check_facts(read_log, policy))  # 9
+    matched = []
+    for requirement in policy.requirements:  # 10
+        result = match(requirement, references, pcrs, read_log, now)
+        if isinstance(result, ReferenceSet):
+            matched.append(result)
+        else:
+            findings.extend(result)
+    ends = [reference.valid_until for reference in matched if reference.valid_until is not None]
+    return Verdict(
+        level="untrusted" if findings else "trusted",
+        findings=tuple(findings),
+        references=tuple(dict.fromkeys(reference.name for reference in matched)),
+        valid_until=min(ends, default=None),
+        state=state,
+    )
+
+
+def appraise_safely(
+    evidence: Evidence,
+    binding: Binding,
+    policy: Policy,
+    references: Sequence[ReferenceSet],
+    previous: PreviousState | None,
+    now: datetime,
+    read_log: ReadBootLog | None = None,
+) -> Verdict:
+    """:func:`appraise`, with a verdict also if it fails in an unforeseen way (E1).
+
+    :raises EvidenceRefused: as :func:`appraise`.
+    """
+    try:
+        return appraise(evidence, binding, policy, references, previous, now, read_log)
+    except EvidenceRefused:
+        raise
+    except Exception as error:
+        LOG.exception("the appraisal of host %s failed in an unforeseen way", evidence.host)
+        return Verdict(
+            level="unknown",
+            findings=(
+                Finding(
+                    "verifier-error",
+                    f"the verifier failed ({type(error).__name__}); its log says more",
+                ),
+            ),
+        )
+
+
+def _check_quote(evidence: Evidence, public: PublicArea) -> Quote:
+    """Steps 1 to 3."""
+    try:
+        quote = parse_quote(evidence.quote)
+        signature = parse_signature(evidence.signature)
+    except FormatError as error:
+        raise EvidenceRefused(error.code, str(error), authentic=False) from error
+    nonce = evidence.challenge_nonce
+    if len(nonce) != NONCE_BYTES or not hmac.compare_digest(quote.extra_data, nonce):
+        raise EvidenceRefused(
+            "nonce-mismatch", "the quote was not made for this challenge", authentic=False
+        )
+    try:
+        verify_signature(public, quote.raw, signature)
+    except SignatureError as error:
+        raise EvidenceRefused(error.code, str(error), authentic=False) from error
+    return quote
+
+
+def _check_clock(state: PreviousState, previous: PreviousState | None) -> None:
+    """Step 4: within a boot the clock does not go back, and boots are counted."""
+    if previous is None or state.reset_count > previous.reset_count:
+        return
+    if state.reset_count < previous.reset_count:
+        raise EvidenceRefused(
+            "tpm-cleared",
+            f"the TPM counts {state.reset_count} resets after {previous.reset_count}: it was "
+            "cleared and has to enrol again",
+            authentic=False,
+        )
+    # A restart (resume from suspend) does not set the clock back either.
+    if state.restart_count < previous.restart_count or state.clock < previous.clock:
+        raise EvidenceRefused(
+            "clock-backwards",
+            f"within one boot the TPM's clock went back from {previous.clock} ms after "
+            f"{previous.restart_count} restarts to {state.clock} ms after {state.restart_count}",
+            authentic=False,
+        )
+
+
+def _check_selection(quote: Quote, binding: Binding) -> None:
+    """Step 5: an unallocated bank is there with nothing selected, an allocated one with all."""
+    allocated = set()
+    seen = set()
+    for selection in quote.selections:
+        bank = selection.bank
+        if bank is None or bank not in binding.banks or bank in seen:
+            raise _refused(
+                "quote-banks",
+                f"the quote selects from bank {bank or f'{selection.algorithm:#06x}'} "
+                f"{'twice' if bank in seen else 'although the TPM was enrolled without it'}",
+            )
+        seen.add(bank)
+        if selection.mask not in (0, _MASK):
+            raise _refused(
+                "quote-selection",
+                f"the quote selects PCRs {_numbers(selection.pcrs)} of bank {bank}, not "
+                f"{_numbers(QUOTED_PCRS)}",
+            )
+        if selection.mask:
+            allocated.add(bank)
+    missing = [bank for bank in binding.banks if bank not in seen]
+    if missing:
+        raise _refused("quote-banks", f"the quote leaves out bank {', '.join(missing)}")
+    if not allocated & STRONG_BANKS:
+        raise _refused("quote-banks", "no PCR bank stronger than SHA-1 is allocated")
+
+
+def _check_values(pcrs: PcrValues, quote: Quote, bank_of_signature: str) -> None:
+    """Step 6."""
+    selected = {selection.bank: selection.pcrs for selection in quote.selections if selection.mask}
+    if {bank: tuple(sorted(values)) for bank, values in pcrs.items()} != selected:
+        raise _refused("pcr-selection", "the PCR values sent are not those that were quoted")
+    for bank, values in pcrs.items():
+        for pcr, value in values.items():
+            if len(value) != digest_size(bank):
+                raise _refused("pcr-length", f"the value of PCR {pcr} ({bank}) has a wrong size")
+    digest = pcr_digest(quote.selections, pcrs, bank_of_signature)
+    if not hmac.compare_digest(digest, quote.pcr_digest):
+        raise _refused("pcr-digest", "the PCR values sent do not have the digest that was quoted")
+
+
+def check_replay(read_log: ReadBootLog, pcrs: PcrValues) -> None:
+    """Step 8.
+
+    :raises EvidenceRefused: ``boot-log-bank`` or ``boot-log-mismatch``, authentic.
+    """
+    for bank, values in pcrs.items():
+        replayed = read_log.replayed.get(bank)
+        if replayed is None:
+            raise _refused(
+                "boot-log-bank",
+                f"PCR bank {bank} is allocated, but the boot log has no digests of it",
+            )
+        for pcr in BOOT_PCRS:
+            if replayed[pcr] != values[pcr]:
+                raise _replay_mismatch(read_log, bank, pcr, values[pcr])
+
+
+def _replay_mismatch(
+    read_log: ReadBootLog, bank: str, pcr: int, value: bytes
+) -> EvidenceRefused:
+    empty = all(event.pcr != pcr for event in read_log.log.events)
+    why = "no event for it" if empty else "events that lead to another value"
+    message = f"PCR {pcr} ({bank}) cannot be explained: the boot log has {why}"
+    return EvidenceRefused(
+        "boot-log-mismatch",
+        message,
+        authentic=True,
+        finding=Finding(
+            "boot-log-mismatch",
+            message,
+            pcr=pcr,
+            bank=bank,
+            actual=value.hex(),
+            expected=(read_log.replayed[bank][pcr].hex(),),
+        ),
+    )
+
+
+def _check_facts(read_log: ReadBootLog, policy: Policy) -> Iterator[Finding]:
+    """Step 9."""
+    facts = read_log.facts
+    if policy.secure_boot == "required":
+        if facts.secure_boot is None:
+            yield Finding(
+                "secure-boot-unknown", "the boot log does not say if Secure Boot is on", pcr=7
+            )
+        elif not facts.secure_boot.value:
+            yield Finding(
+                "secure-boot-off",
+                f"Secure Boot is off: event {facts.secure_boot.event}",
+                pcr=7,
+                event=facts.secure_boot.event,
+            )
+        if facts.uefi_debugger is not None:
+            yield Finding(
+                "uefi-debugger",
+                f"a firmware debugger is enabled: event {facts.uefi_debugger.event}",
+                pcr=7,
+                event=facts.uefi_debugger.event,
+            )
+    if policy.kernel_command_line is not None:
+        yield from _check_command_lines(read_log, policy.kernel_command_line)
+
+
+def _check_command_lines(read_log: ReadBootLog, pattern: str) -> Iterator[Finding]:
+    lines = read_log.facts.kernel_command_lines
+    if not lines:
+        yield Finding("kernel-command-line-unknown", "the boot log has no kernel command line")
+    for line in lines:
+        if not re.fullmatch(pattern, line.value):
+            yield Finding(
+                "kernel-command-line",
+                f"PCR 8: the kernel command line of event {line.event} is not as the policy asks",
+                pcr=8,
+                event=line.event,
+                actual=line.value,
+                expected=(pattern,),
+            )
+
+
+def _refused(code: str, message: str) -> EvidenceRefused:
+    return EvidenceRefused(code, message, authentic=True)
+
+
+def _numbers(pcrs: Sequence[int]) -> str:
+    return ",".join(map(str, pcrs)) or "none"
