@@ -9,4 +9,4 @@
 # WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 # License for the specific language governing permissions and limitations
 # under the License.
-"""Tables, queries and migrations of the verifier."""
+"""The database: tables, queries, migrations. Nothing here knows HTTP or judges anything."""

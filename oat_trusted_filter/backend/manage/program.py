@@ -1,0 +1,170 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""The program ``oat-manage``."""
+
+import argparse
+import getpass
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from oslo_config import cfg
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+from oat_trusted_filter.backend.manage.credentials import create_token, create_user
+from oat_trusted_filter.backend.manage.files import SECRET, make_folder
+from oat_trusted_filter.backend.manage.initialise import initialise
+from oat_trusted_filter.backend.program import EXIT_OK, fail, open_store, parse_configuration
+from oat_trusted_filter.backend.settings import Settings, StartError
+from oat_trusted_filter.backend.store import migrate
+from oat_trusted_filter.backend.store.credentials import ADMIN, ROLES
+
+PROG = "oat-manage"
+_DESCRIPTION = "Sets up the attestation backend: its database, its certificates, its credentials."
+
+_ROLES_HELP = "service: reads verdicts; reader: reads everything; admin: everything"
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run one command; returns the exit status.
+
+    :raises SystemExit: after ``--help`` and for mistakes on the command line.
+    """
+    command = cfg.SubCommandOpt(
+        "command", title="commands", help="What to do.", handler=_add_commands
+    )  # fmt: skip
+    try:
+        conf = parse_configuration(argv, PROG, description=_DESCRIPTION, cli_opts=[command])
+        conf.command.work(Settings.from_conf(conf), conf.command)
+    except StartError as error:
+        return fail(PROG, error)
+    except SQLAlchemyError as error:
+        cause = getattr(error, "orig", None) or type(error).__name__
+        return fail(PROG, StartError("database-unusable", f"the database refuses: {cause}"))
+    return EXIT_OK
+
+
+def _add_commands(commands: Any) -> None:
+    db = commands.add_parser("db", help="the database").add_subparsers(
+        dest="action", required=True, metavar="ACTION"
+    )
+    _add(db, "sync", _db_sync, "create the tables, or bring them to this release")
+
+    init = _add(
+        commands,
+        "init",
+        _init,
+        "make certificates, keys and the first credentials in the state folder; "
+        "what is there stays as it is",
+    )
+    init.add_argument(
+        "--host",
+        action="append",
+        default=[],
+        metavar="NAME_OR_IP",
+        help="by which clients reach the backend; may be repeated",
+    )
+
+    token = commands.add_parser("token", help="credentials of programs").add_subparsers(
+        dest="action", required=True, metavar="ACTION"
+    )
+    create = _add(token, "create", _token_create, "make a token and print it, once")
+    # Not "name": oslo.config calls the command by that.
+    create.add_argument("holder", metavar="NAME", help="who it is for")
+    create.add_argument("--role", choices=ROLES, required=True, help=_ROLES_HELP)
+    create.add_argument(
+        "--replace", action="store_true", help="make a token of this name invalid first"
+    )
+
+    user = commands.add_parser("user", help="credentials of people").add_subparsers(
+        dest="action", required=True, metavar="ACTION"
+    )
+    create = _add(user, "create", _user_create, "let a person in, or set another password")
+    create.add_argument("holder", metavar="NAME", help="to log in with")
+    create.add_argument("--role", choices=ROLES, default=ADMIN, help=_ROLES_HELP)
+
+
+def _add(
+    commands: Any, name: str, work: Callable[[Settings, Any], None], text: str
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
+    parser.set_defaults(work=work)
+    return parser
+
+
+def _db_sync(settings: Settings, arguments: Any) -> None:
+    _prepare_sqlite(settings)
+    store = open_store(settings, need_synced=False)
+    before, after = migrate.sync(store)
+    store.close()
+    if before == after:
+        _say(f"the database is at revision {after} already")
+    else:
+        _say(f"the database is at revision {after} now")
+
+
+def _init(settings: Settings, arguments: Any) -> None:
+    store = open_store(settings)
+    written = initialise(settings, store, arguments.host)
+    store.close()
+    for path in written:
+        _say(f"wrote {path}")
+    if not written:
+        _say(f"nothing was missing in {settings.state_dir}")
+
+
+def _token_create(settings: Settings, arguments: Any) -> None:
+    store = open_store(settings)
+    token = create_token(store, arguments.holder, arguments.role, replace=arguments.replace)
+    store.close()
+    _say(token)
+
+
+def _user_create(settings: Settings, arguments: Any) -> None:
+    store = open_store(settings)
+    create_user(store, arguments.holder, arguments.role, _password())
+    store.close()
+    _say(f"{arguments.holder} may log in as {arguments.role}")
+
+
+def _password() -> str:
+    if not sys.stdin.isatty():
+        return sys.stdin.readline().rstrip("\n")
+    password = getpass.getpass("Password: ")
+    if getpass.getpass("Again: ") != password:
+        raise StartError("password-invalid", "the two are not the same")
+    return password
+
+
+def _prepare_sqlite(settings: Settings) -> None:
+    """Make folder and file of a SQLite database; nobody else shall read who may log in."""
+    try:
+        url = make_url(settings.database)
+    except ArgumentError as error:
+        raise StartError("configuration", "[database] connection is no SQLAlchemy URL") from error
+    if url.get_backend_name() != "sqlite" or not url.database or url.database == ":memory:":
+        return
+    path = Path(url.database).absolute()
+    make_folder(path.parent)
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, SECRET))
+    except OSError as error:
+        raise StartError(
+            "state-dir-unwritable", f"{path} cannot be written: {error.strerror}"
+        ) from error
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")

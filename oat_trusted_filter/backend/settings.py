@@ -1,0 +1,121 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""The options of the backend, checked, as one immutable record."""
+
+import ipaddress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from oslo_config import cfg
+
+
+class StartError(Exception):
+    """A program of the backend cannot do its work; the text says why and what to do.
+
+    Codes: ``configuration``, ``state-dir-unwritable``, ``database-unusable``,
+    ``database-not-synced``, ``tls-file-missing``, ``tls-file-invalid``, ``challenge-key-missing``,
+    ``challenge-key-invalid``, ``ek-ca-invalid``, ``port-in-use``, ``address-unusable``,
+    ``credential-exists``, ``password-invalid``.
+
+    :param code: stable, kebab-case.
+    :param message: a sentence for people.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the configuration says; the meaning of each field is in its option's help.
+
+    Durations are seconds.
+    """
+
+    bind_host: str
+    port: int
+    tls_certificate: Path
+    tls_key: Path
+    workers: int
+    auth_strategy: str
+    state_dir: Path
+    ek_ca_dir: Path | None
+    allow_software_tpm: bool
+    interval: float
+    verdict_lifetime: float
+    challenge_lifetime: float
+    verdict_lease: float
+    database: str = field(repr=False)
+
+    @property
+    def challenge_key(self) -> Path:
+        """The file with the key of the challenges."""
+        return self.state_dir / "challenge.key"
+
+    @property
+    def url(self) -> str:
+        """Where the service listens, for people."""
+        host = f"[{self.bind_host}]" if ":" in self.bind_host else self.bind_host
+        return f"https://{host}:{self.port}"
+
+    @classmethod
+    def from_conf(cls, conf: cfg.ConfigOpts) -> "Settings":
+        """Read and check the options.
+
+        :raises StartError: ``configuration``, naming the option at fault.
+        """
+        try:
+            api, attestation = conf.api, conf.attestation
+            state_dir = Path(attestation.state_dir).absolute()
+            settings = cls(
+                bind_host=api.bind_host,
+                port=api.port,
+                tls_certificate=Path(api.tls_certificate or state_dir / "server.pem"),
+                tls_key=Path(api.tls_key or state_dir / "server.key"),
+                workers=api.workers,
+                auth_strategy=api.auth_strategy,
+                state_dir=state_dir,
+                ek_ca_dir=Path(attestation.ek_ca_dir) if attestation.ek_ca_dir else None,
+                allow_software_tpm=attestation.allow_software_tpm,
+                interval=attestation.interval,
+                verdict_lifetime=attestation.verdict_lifetime,
+                challenge_lifetime=attestation.challenge_lifetime,
+                verdict_lease=attestation.verdict_lease,
+                database=conf.database.connection or f"sqlite:///{state_dir / 'oat.sqlite'}",
+            )
+        except (cfg.Error, ValueError) as error:
+            raise StartError("configuration", " ".join(str(error).split())) from error
+        settings._check()
+        return settings
+
+    def _check(self) -> None:
+        if self.auth_strategy == "noauth" and not is_loopback(self.bind_host):
+            raise StartError(
+                "configuration",
+                f"[api] auth_strategy is noauth, which needs a loopback address as bind_host, "
+                f"not {self.bind_host}",
+            )
+        if self.challenge_lifetime >= self.verdict_lifetime:
+            raise StartError(
+                "configuration",
+                "[attestation] verdict_lifetime has to be longer than challenge_lifetime, "
+                "for it counts from the moment the challenge was issued",
+            )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address reaches this machine only."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,142 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""The connection to the database: one way to read, one way to write.
+
+Reading happens without a transaction, statement by statement. Writing is one short transaction that
+is tried again if the database had to break a tie between two of them.
+
+SQLite gets ``BEGIN IMMEDIATE``: a transaction that begins by reading and then writes would fail
+whenever another one wrote in between, whatever the busy timeout is.
+"""
+
+import contextlib
+import random
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+
+T = TypeVar("T")
+
+#: Milliseconds a writer waits for another one on SQLite.
+SQLITE_BUSY_MS = 15_000
+_ATTEMPTS = 6
+_FIRST_PAUSE = 0.01
+_WRITE = "oat_write"
+
+# MySQL error numbers and SQLSTATEs that mean: nothing is wrong, try the transaction again.
+_MYSQL_AGAIN = frozenset({1205, 1213})
+_SQLSTATE_AGAIN = frozenset({"40001", "40P01"})
+
+
+class StoreError(Exception):
+    """The database cannot be used. Code ``database-unusable``."""
+
+    code = "database-unusable"
+
+
+class Store:
+    """A database.
+
+    Thread-safe, but not to be taken into another process: make it after the fork.
+
+    :param url: SQLAlchemy URL.
+    :raises StoreError: the URL cannot be one, or its driver is not installed.
+    """
+
+    def __init__(self, url: str) -> None:
+        try:
+            self.sqlite = make_url(url).get_backend_name() == "sqlite"
+            if self.sqlite:
+                self._writer = self._reader = _sqlite_engine(url)
+            else:
+                self._writer = _server_engine(url, "READ COMMITTED")
+                self._reader = _server_engine(url, "AUTOCOMMIT")
+        except (ArgumentError, NoSuchModuleError, ImportError, ValueError) as error:
+            # The text of the error may hold the URL with its password.
+            raise StoreError(
+                f"[database] connection cannot be used: {type(error).__name__}"
+            ) from error
+
+    @property
+    def engine(self) -> Engine:
+        """For migrations."""
+        return self._writer
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._reader.dispose()
+        self._writer.dispose()
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A connection for reading; every statement sees what is committed at its moment."""
+        with self._reader.connect() as connection:
+            yield connection
+
+    def write(self, work: Callable[[Connection], T]) -> T:
+        """Run ``work`` in one transaction and return what it returns.
+
+        It may run more than once, so it has to read inside what it decides upon.
+        """
+        attempt = 1
+        while True:
+            try:
+                with self._writer.connect() as connection:
+                    connection.execution_options(**{_WRITE: True})
+                    with connection.begin():
+                        return work(connection)
+            except DBAPIError as error:
+                if attempt >= _ATTEMPTS or not _again(error):
+                    raise
+            time.sleep(random.uniform(0, _FIRST_PAUSE * 2**attempt))  # noqa: S311  no secret
+            attempt += 1
+
+
+def _sqlite_engine(url: str) -> Engine:
+    engine = create_engine(url)
+    event.listen(engine, "connect", _on_sqlite_connect)
+    event.listen(engine, "begin", _on_sqlite_begin)
+    return engine
+
+
+def _on_sqlite_connect(connection: Any, record: Any) -> None:
+    # The driver shall never begin a transaction by itself.
+    connection.isolation_level = None
+    for pragma in (
+        f"busy_timeout = {SQLITE_BUSY_MS}",
+        "journal_mode = WAL",
+        "synchronous = NORMAL",
+        "foreign_keys = ON",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _on_sqlite_begin(connection: Connection) -> None:
+    if connection.get_execution_options().get(_WRITE):
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _server_engine(url: str, isolation: Any) -> Engine:
+    return create_engine(url, isolation_level=isolation, pool_pre_ping=True, pool_recycle=3600)
+
+
+def _again(error: DBAPIError) -> bool:
+    original: Any = error.orig
+    if getattr(original, "sqlstate", None) in _SQLSTATE_AGAIN:
+        return True
+    if getattr(original, "pgcode", None) in _SQLSTATE_AGAIN:
+        return True
+    arguments: tuple[Any, ...] = getattr(original, "args", ())
+    return bool(arguments) and arguments[0] in _MYSQL_AGAIN

@@ -1,0 +1,275 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""Bindings: which endorsement key and attestation key stand for which name.
+
+A binding is *registered* (an operator announced the endorsement key), *pending* (the key has proven
+itself and waits for an operator) or *approved*. Several may wait under one name; the unique column
+``approved_name`` lets one of them be approved.
+"""
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, delete, func, select, update
+from sqlalchemy.exc import IntegrityError
+
+from oat_trusted_filter.backend.store import changes, verdicts
+from oat_trusted_filter.backend.store.errors import BanksChanged, NameTaken, NotFound
+from oat_trusted_filter.backend.store.tables import hosts
+
+REGISTERED = "registered"
+PENDING = "pending"
+APPROVED = "approved"
+
+DEFAULT_POLICY = "default"
+
+#: Status of the certificate of an endorsement key.
+VERIFIED = "verified"
+ABSENT = "absent"
+
+#: Bindings that may wait under one name, and in all, by status of their certificate. Those without
+#: certificate cost a stranger nothing, so they have a limit of their own: when it is reached the
+#: oldest one makes room, and those with a certificate stay.
+WAITING_PER_NAME = 8
+WAITING_IN_ALL = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A binding as it is stored. Moments are milliseconds since 1970."""
+
+    id: int
+    region: str
+    host: str
+    ek_fingerprint: str
+    state: str
+    ak_public: bytes | None
+    banks: tuple[str, ...]
+    software_tpm: bool | None
+    """None: there is no certificate to tell."""
+    ek_certificate_status: str | None
+    manufacturer: str | None
+    service_host: str | None
+    resource_provider: str | None
+    policy: str
+    created_at: int
+    enrolled_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A binding whose endorsement key has just proven itself."""
+
+    region: str
+    host: str
+    ek_fingerprint: str
+    ak_public: bytes
+    banks: tuple[str, ...]
+    software_tpm: bool | None
+    ek_certificate_status: str
+    manufacturer: str | None
+    service_host: str | None
+    resource_provider: str | None
+
+
+_COLUMNS = tuple(hosts.c[field.name] for field in fields(Host))
+_ENROLLED_FIELDS = (
+    "ak_public", "software_tpm", "ek_certificate_status", "manufacturer",
+    "service_host", "resource_provider",
+)  # fmt: skip
+_IDENTITY_FIELDS = ("service_host", "resource_provider")
+
+
+def approved_name(region: str, host: str) -> str:
+    """Region and host as one key; neither may hold a slash."""
+    return f"{region}/{host}"
+
+
+def from_row(row: RowMapping) -> Host:
+    """The binding in a row that has its columns."""
+    values = {field.name: row[field.name] for field in fields(Host)}
+    values["banks"] = _banks(values["banks"])
+    return Host(**values)
+
+
+def select_columns() -> tuple[Any, ...]:
+    """The columns :func:`from_row` needs."""
+    return _COLUMNS
+
+
+def named(connection: Connection, region: str | None, host: str) -> list[Host]:
+    """All bindings of a name, oldest first.
+
+    :param region: None for all regions.
+    """
+    query = select(*_COLUMNS).where(hosts.c.host == host).order_by(hosts.c.id)
+    if region is not None:
+        query = query.where(hosts.c.region == region)
+    return [from_row(row) for row in connection.execute(query).mappings()]
+
+
+def by_id(connection: Connection, number: int) -> Host | None:
+    """One binding."""
+    row = connection.execute(select(*_COLUMNS).where(hosts.c.id == number)).mappings().first()
+    return None if row is None else from_row(row)
+
+
+def waiting(connection: Connection, region: str, host: str) -> list[Host]:
+    """The pending bindings of a name."""
+    return [item for item in named(connection, region, host) if item.state == PENDING]
+
+
+def register(connection: Connection, region: str, host: str, ek_fingerprint: str, now: int) -> Host:
+    """Announce an endorsement key; if it waits already, approve it.
+
+    :raises NameTaken: another one is approved for the name.
+    """
+    known = named(connection, region, host)
+    for item in known:
+        if item.ek_fingerprint == ek_fingerprint:
+            if item.state == PENDING:
+                return approve(connection, item)
+            return item
+    if any(item.state == APPROVED for item in known):
+        raise _taken(region, host)
+    return _added(
+        connection,
+        region=region,
+        host=host,
+        ek_fingerprint=ek_fingerprint,
+        state=REGISTERED,
+        created_at=now,
+    )
+
+
+def approve(connection: Connection, host: Host) -> Host:
+    """Let a pending binding stand for its name.
+
+    :raises NameTaken: another one is approved for the name.
+    """
+    if host.state != APPROVED:
+        try:
+            with connection.begin_nested():
+                connection.execute(
+                    update(hosts)
+                    .where(hosts.c.id == host.id)
+                    .values(state=APPROVED, approved_name=approved_name(host.region, host.host))
+                )
+        except IntegrityError as error:
+            raise _taken(host.region, host.host) from error
+        changes.forget_deletion(connection, host.region, host.host)
+        verdicts.create(connection, host.id)
+    return _existing(connection, host.id)
+
+
+def remove(connection: Connection, host: Host) -> None:
+    """Forget a binding, its verdict and its evidence."""
+    if host.state == APPROVED:
+        verdicts.remove(connection, host.id)
+        changes.mark_deleted(connection, host.region, host.host)
+    connection.execute(delete(hosts).where(hosts.c.id == host.id))
+
+
+def enrol(connection: Connection, candidate: Candidate, now: int) -> Host:
+    """Record an endorsement key that has proven itself.
+
+    The same key under the same name renews its record, approved or not: so a TPM that was cleared
+    or an agent with another attestation key heals by itself. Any other key waits apart.
+
+    :raises BanksChanged: the binding is approved, and the TPM is said to have fewer banks now.
+    """
+    known = {
+        item.ek_fingerprint: item for item in named(connection, candidate.region, candidate.host)
+    }
+    same = known.get(candidate.ek_fingerprint)
+    if same is None:
+        return _insert(connection, candidate, now)
+    if same.state == APPROVED and not set(same.banks) <= set(candidate.banks):
+        raise BanksChanged(
+            f"host {candidate.host} is approved with PCR banks {', '.join(same.banks)} and now "
+            f"shows {', '.join(candidate.banks)}; if that is right, delete the host and approve it"
+        )
+    state = PENDING if same.state == REGISTERED else same.state
+    connection.execute(
+        update(hosts)
+        .where(hosts.c.id == same.id)
+        .values(state=state, enrolled_at=now, **_enrolled_values(candidate))
+    )
+    if same.state == APPROVED:
+        # The counters of the TPM may have started anew with TPM2_Clear.
+        identity = [getattr(same, field) for field in _IDENTITY_FIELDS]
+        moved = identity != [getattr(candidate, field) for field in _IDENTITY_FIELDS]
+        verdicts.forget_tpm_state(connection, same.id, identity_changed=moved)
+    renewed = _existing(connection, same.id)
+    taken = any(item.state == APPROVED for item in known.values())
+    if same.state == REGISTERED and not taken:
+        return approve(connection, renewed)
+    return renewed
+
+
+def _insert(connection: Connection, candidate: Candidate, now: int) -> Host:
+    _make_room(connection, candidate)
+    return _added(
+        connection,
+        region=candidate.region,
+        host=candidate.host,
+        ek_fingerprint=candidate.ek_fingerprint,
+        state=PENDING,
+        created_at=now,
+        enrolled_at=now,
+        **_enrolled_values(candidate),
+    )
+
+
+def _added(connection: Connection, **values: Any) -> Host:
+    result = connection.execute(hosts.insert().values(policy=DEFAULT_POLICY, **values))
+    key = result.inserted_primary_key
+    assert key is not None  # noqa: S101  every insert of a single row has one
+    return _existing(connection, key[0])
+
+
+def _make_room(connection: Connection, candidate: Candidate) -> None:
+    """Let the oldest of its kind go if there are too many."""
+    kind = (
+        hosts.c.state == PENDING,
+        hosts.c.ek_certificate_status == candidate.ek_certificate_status,
+    )
+    name = (hosts.c.region == candidate.region, hosts.c.host == candidate.host)
+    for limit, where in ((WAITING_PER_NAME, (*kind, *name)), (WAITING_IN_ALL, kind)):
+        count = connection.scalar(select(func.count()).select_from(hosts).where(*where))
+        if count is not None and count >= limit:
+            oldest = select(hosts.c.id).where(*where).order_by(hosts.c.enrolled_at, hosts.c.id)
+            number = connection.scalar(oldest.limit(1))
+            connection.execute(delete(hosts).where(hosts.c.id == number))
+
+
+def _enrolled_values(candidate: Candidate) -> dict[str, Any]:
+    values = {field: getattr(candidate, field) for field in _ENROLLED_FIELDS}
+    return {**values, "banks": ",".join(candidate.banks)}
+
+
+def _existing(connection: Connection, number: int) -> Host:
+    host = by_id(connection, number)
+    if host is None:
+        raise NotFound("host-unknown", "the host was deleted at this moment")
+    return host
+
+
+def _taken(region: str, host: str) -> NameTaken:
+    where = f" in region {region}" if region else ""
+    return NameTaken(
+        f"another endorsement key is approved for host {host}{where}; delete that one first"
+    )
+
+
+def _banks(text: str | None) -> tuple[str, ...]:
+    return tuple(text.split(",")) if text else ()

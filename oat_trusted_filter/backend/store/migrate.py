@@ -1,0 +1,81 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""Bringing a database to the schema of this release."""
+
+import uuid
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, inspect, select
+
+from oat_trusted_filter.backend.store.engine import Store
+from oat_trusted_filter.backend.store.tables import state
+
+_MIGRATIONS = Path(__file__).parent / "migrations"
+_STATE_ROW = 1
+
+
+def sync(store: Store) -> tuple[str | None, str]:
+    """Create or upgrade all tables; without effect if they are up to date.
+
+    :returns: the revision before (None: an empty database) and the one after.
+    """
+    before = store.write(_revision)
+    head = _head()
+    if before != head:
+        store.write(_upgrade)
+    store.write(_ensure_state)
+    return before, head
+
+
+def synced(store: Store) -> bool:
+    """Whether the database has the schema of this release."""
+    with store.read() as connection:
+        return (
+            inspect(connection).has_table(state.name)
+            and _revision(connection) == _head()
+            and connection.execute(select(state.c.id)).first() is not None
+        )
+
+
+def _config() -> Config:
+    config = Config()
+    # A percent sign in the path would be taken for the beginning of a variable.
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+def _head() -> str:
+    head = ScriptDirectory.from_config(_config()).get_current_head()
+    assert head is not None  # noqa: S101  there is a first migration
+    return head
+
+
+def _revision(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def _upgrade(connection: Connection) -> None:
+    config = _config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def _ensure_state(connection: Connection) -> None:
+    if connection.execute(select(state.c.id)).first() is None:
+        connection.execute(
+            state.insert().values(id=_STATE_ROW, epoch=str(uuid.uuid4()), cursor=0, rules=0)
+        )

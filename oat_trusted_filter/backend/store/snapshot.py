@@ -1,0 +1,91 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""What relying parties are told, as it is stored."""
+
+from typing import NamedTuple
+
+from sqlalchemy import Connection, func, select
+
+from oat_trusted_filter.backend.store.tables import deletions, hosts, state, verdicts
+
+
+class Outlook(NamedTuple):
+    """Where the count stands and when the next verdict lapses (milliseconds since 1970)."""
+
+    epoch: str
+    cursor: int
+    first_deadline: int | None
+    last_deadline: int | None
+
+
+class Told(NamedTuple):
+    """The verdict about one host."""
+
+    region: str
+    host: str
+    service_host: str | None
+    resource_provider: str | None
+    level: str
+    reason: str
+
+
+class Lapsing(NamedTuple):
+    """A host whose verdict ends soon."""
+
+    region: str
+    host: str
+    deadline: int
+
+
+_OUTLOOK = select(
+    state.c.epoch,
+    state.c.cursor,
+    select(func.min(verdicts.c.deadline)).scalar_subquery(),
+    select(func.max(verdicts.c.deadline)).scalar_subquery(),
+)
+_TOLD = select(
+    hosts.c.region,
+    hosts.c.host,
+    hosts.c.service_host,
+    hosts.c.resource_provider,
+    verdicts.c.level,
+    verdicts.c.reason,
+).join_from(verdicts, hosts, verdicts.c.host_id == hosts.c.id)
+_LAPSING = select(hosts.c.region, hosts.c.host, verdicts.c.deadline).join_from(
+    verdicts, hosts, verdicts.c.host_id == hosts.c.id
+)
+
+
+def outlook(connection: Connection) -> Outlook:
+    """To be read before anything else of a reply: what is read later may only be newer."""
+    return Outlook._make(connection.execute(_OUTLOOK).one())
+
+
+def told(connection: Connection, since: int | None = None) -> list[Told]:
+    """The verdicts.
+
+    :param since: only those that changed after this cursor.
+    """
+    query = _TOLD if since is None else _TOLD.where(verdicts.c.changed > since)
+    return [Told._make(row) for row in connection.execute(query)]
+
+
+def deleted(connection: Connection, since: int) -> list[tuple[str, str]]:
+    """Region and host of the names that were given up after a cursor."""
+    query = select(deletions.c.region, deletions.c.host).where(deletions.c.changed > since)
+    return [(row.region, row.host) for row in connection.execute(query)]
+
+
+def lapsing(connection: Connection, before: int) -> list[Lapsing]:
+    """The hosts whose verdict ends before a moment."""
+    query = _LAPSING.where(verdicts.c.deadline < before).order_by(verdicts.c.deadline)
+    return [Lapsing._make(row) for row in connection.execute(query)]

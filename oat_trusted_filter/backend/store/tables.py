@@ -1,0 +1,209 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""The tables.
+
+Portable between SQLite, MariaDB and PostgreSQL: every length is explicit, moments are integers in
+milliseconds since 1970 (UTC), names compare byte by byte (the default of MariaDB takes ``Node-A``
+for ``node-a``), and documents are JSON in text columns.
+
+What changes here needs a migration; a test compares the two.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.dialects import mysql
+from sqlalchemy.types import TypeEngine
+
+NAME_LENGTH = 255
+#: Region, a separator, host.
+APPROVED_NAME_LENGTH = 2 * NAME_LENGTH + 1
+DIGEST_LENGTH = 64
+CODE_LENGTH = 64
+WORD_LENGTH = 32
+KEY_LENGTH = 4096
+
+_MARIADB = ("mysql", "mariadb")
+
+
+def _text(length: int) -> TypeEngine[str]:
+    """A string that is compared byte by byte."""
+    return String(length).with_variant(mysql.VARCHAR(length, collation="utf8mb4_bin"), *_MARIADB)
+
+
+def _document() -> TypeEngine[str]:
+    """A JSON document; TEXT of MariaDB ends at 64 kB."""
+    return Text().with_variant(mysql.LONGTEXT(collation="utf8mb4_bin"), *_MARIADB)
+
+
+def _blob() -> TypeEngine[bytes]:
+    """Binary data up to the size of a boot log; BLOB of MariaDB ends at 64 kB."""
+    return LargeBinary().with_variant(mysql.LONGBLOB(), *_MARIADB)
+
+
+def _identifier() -> TypeEngine[int]:
+    """An automatic number; SQLite counts only in columns it calls INTEGER."""
+    return BigInteger().with_variant(Integer(), "sqlite")
+
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+#: One row. ``cursor`` counts the changes relying parties have to hear of, ``epoch`` says of which
+#: count it is, ``rules`` counts the changes of policies and reference sets.
+state = Table(
+    "state",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("epoch", _text(36), nullable=False),
+    Column("cursor", BigInteger, nullable=False),
+    Column("rules", BigInteger, nullable=False),
+)
+
+#: Bindings of a name to an endorsement key and an attestation key. ``approved_name`` is set while
+#: the binding is approved, so its uniqueness is what allows one approved binding for a name.
+hosts = Table(
+    "hosts",
+    metadata,
+    Column("id", _identifier(), primary_key=True),
+    Column("region", _text(NAME_LENGTH), nullable=False),
+    Column("host", _text(NAME_LENGTH), nullable=False),
+    Column("ek_fingerprint", _text(DIGEST_LENGTH), nullable=False),
+    Column("state", _text(WORD_LENGTH), nullable=False),
+    Column("approved_name", _text(APPROVED_NAME_LENGTH), unique=True),
+    Column("ak_public", LargeBinary(KEY_LENGTH)),
+    Column("banks", _text(NAME_LENGTH)),
+    Column("software_tpm", Boolean),
+    Column("ek_certificate_status", _text(WORD_LENGTH)),
+    Column("manufacturer", _text(NAME_LENGTH)),
+    Column("service_host", _text(NAME_LENGTH)),
+    Column("resource_provider", _text(NAME_LENGTH)),
+    Column("policy", _text(NAME_LENGTH), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("enrolled_at", BigInteger),
+    UniqueConstraint("region", "host", "ek_fingerprint"),
+    Index(None, "state", "enrolled_at"),
+    sqlite_autoincrement=True,
+)
+
+#: The verdict about each approved binding, and the evidence it rests on. ``serial`` goes up with
+#: every write, ``changed`` is the cursor of the last change relying parties hear of. ``deadline``
+#: is null if there is nothing left to lapse.
+verdicts = Table(
+    "verdicts",
+    metadata,
+    Column(
+        "host_id",
+        _identifier(),
+        ForeignKey("hosts.id", ondelete="CASCADE"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    Column("serial", BigInteger, nullable=False),
+    Column("changed", BigInteger, nullable=False, index=True),
+    Column("level", _text(WORD_LENGTH), nullable=False),
+    Column("reason", _text(CODE_LENGTH), nullable=False),
+    Column("findings", _document(), nullable=False),
+    Column("reference_sets", _document(), nullable=False),
+    Column("appraised_at", BigInteger),
+    Column("deadline", BigInteger, index=True),
+    Column("tpm_state", _text(NAME_LENGTH)),
+    Column("evidence", _text(DIGEST_LENGTH)),
+    Column("pcrs", _document()),
+    Column("boot_log_digest", _text(DIGEST_LENGTH), index=True),
+)
+
+#: Boot logs, each once however many hosts have it.
+boot_logs = Table(
+    "boot_logs",
+    metadata,
+    Column("digest", _text(DIGEST_LENGTH), primary_key=True),
+    Column("data", _blob(), nullable=False),
+)
+
+#: Names relying parties have to forget.
+deletions = Table(
+    "deletions",
+    metadata,
+    Column("region", _text(NAME_LENGTH), primary_key=True),
+    Column("host", _text(NAME_LENGTH), primary_key=True),
+    Column("changed", BigInteger, nullable=False, index=True),
+)
+
+#: Enrolments that wait for the secret.
+activations = Table(
+    "activations",
+    metadata,
+    Column("id", _text(DIGEST_LENGTH), primary_key=True),
+    Column("secret_digest", _text(DIGEST_LENGTH), nullable=False),
+    Column("expires_at", BigInteger, nullable=False, index=True),
+    Column("candidate", _document(), nullable=False),
+)
+
+#: Challenges that led to a verdict, until they would be too old anyway.
+spent_challenges = Table(
+    "spent_challenges",
+    metadata,
+    Column("digest", _text(DIGEST_LENGTH), primary_key=True),
+    Column("expires_at", BigInteger, nullable=False, index=True),
+)
+
+reference_sets = Table(
+    "reference_sets",
+    metadata,
+    Column("name", _text(NAME_LENGTH), primary_key=True),
+    Column("document", _document(), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+)
+
+policies = Table(
+    "policies",
+    metadata,
+    Column("name", _text(NAME_LENGTH), primary_key=True),
+    Column("document", _document(), nullable=False),
+    Column("changed_at", BigInteger, nullable=False),
+)
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("name", _text(NAME_LENGTH), primary_key=True),
+    Column("digest", _text(DIGEST_LENGTH), nullable=False, unique=True),
+    Column("role", _text(WORD_LENGTH), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+)
+
+users = Table(
+    "users",
+    metadata,
+    Column("name", _text(NAME_LENGTH), primary_key=True),
+    Column("password_hash", _text(NAME_LENGTH), nullable=False),
+    Column("role", _text(WORD_LENGTH), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+)

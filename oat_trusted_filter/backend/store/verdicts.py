@@ -1,0 +1,353 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""Verdicts: one row for each approved binding, from its approval on.
+
+Every write raises ``serial``. Evidence is appraised without a lock and then stored on the condition
+that the serial is still the one that was read, so two submissions of one host, a submission and an
+edit of the rules, or a submission and a deletion cannot overwrite each other unseen.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, bindparam, delete, exists, select, update
+from sqlalchemy.exc import IntegrityError
+
+from oat_trusted_filter.backend.store import changes
+from oat_trusted_filter.backend.store.errors import BootLogGone, ChallengeSpent, Overtaken
+from oat_trusted_filter.backend.store.tables import (
+    boot_logs,
+    hosts,
+    spent_challenges,
+    state,
+    verdicts,
+)
+
+UNKNOWN = "unknown"
+_NOTHING = "[]"
+NOT_ATTESTED = "not-attested"
+LAPSED = "verdict-lapsed"
+_NOT_ATTESTED_FINDINGS = (
+    '[{"code":"not-attested","message":"the host has not attested since it was approved"}]'
+)
+_LAPSED_FINDINGS = (
+    '[{"code":"verdict-lapsed",'
+    '"message":"the host has proven nothing since it was last appraised"}]'
+)
+_CHUNK = 500
+
+
+class Subject(NamedTuple):
+    """What is known of an approved host when its evidence comes in."""
+
+    host_id: int
+    ak_public: bytes
+    banks: str
+    software_tpm: bool | None
+    policy: str
+    serial: int
+    level: str
+    reason: str
+    tpm_state: str | None
+    evidence: str | None
+    boot_log_digest: str | None
+    rules: int
+
+
+class Spent(NamedTuple):
+    """A challenge that is used up by what is stored with it."""
+
+    digest: str
+    expires_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What an appraisal found. Moments are milliseconds since 1970, documents are JSON."""
+
+    level: str
+    reason: str
+    """Code of the first finding, or empty."""
+    findings: str
+    reference_sets: str
+    appraised_at: int
+    deadline: int
+    tpm_state: str | None
+    evidence: str | None
+    """Digest over the PCR values and the name of the boot log; None: they prove nothing."""
+    pcrs: str | None
+    boot_log_digest: str | None
+
+
+class Appraisable(NamedTuple):
+    """Evidence a verdict that still runs rests on."""
+
+    host_id: int
+    region: str
+    host: str
+    banks: str
+    policy: str
+    evidence: str
+    boot_log_digest: str
+    level: str
+    reason: str
+    findings: str
+    reference_sets: str
+    deadline: int
+
+
+class Revision(NamedTuple):
+    """What a verdict becomes under other rules."""
+
+    level: str
+    reason: str
+    findings: str
+    reference_sets: str
+    deadline: int
+
+
+_SUBJECT = (
+    select(
+        hosts.c.id, hosts.c.ak_public, hosts.c.banks, hosts.c.software_tpm, hosts.c.policy,
+        verdicts.c.serial, verdicts.c.level, verdicts.c.reason, verdicts.c.tpm_state,
+        verdicts.c.evidence, verdicts.c.boot_log_digest, state.c.rules,
+    )
+    .join_from(hosts, verdicts, verdicts.c.host_id == hosts.c.id)
+    .join(state, state.c.id == 1)
+    .where(hosts.c.approved_name == bindparam("name"))
+)  # fmt: skip
+
+_SHORT = ("level", "reason", "findings", "reference_sets", "appraised_at", "deadline", "tpm_state")
+_LONG = ("evidence", "pcrs", "boot_log_digest")
+
+
+def _renewal(*columns: str) -> Any:
+    return (
+        update(verdicts)
+        .where(verdicts.c.host_id == bindparam("b_host"), verdicts.c.serial == bindparam("b_was"))
+        .values(
+            serial=bindparam("b_was") + 1,
+            **{column: bindparam(f"b_{column}") for column in columns},
+        )
+    )
+
+
+_RENEW_SHORT = _renewal(*_SHORT)
+_RENEW_LONG = _renewal(*_SHORT, *_LONG)
+_MARK_CHANGED = (
+    update(verdicts)
+    .where(verdicts.c.host_id == bindparam("b_host"))
+    .values(changed=bindparam("b_changed"))
+)
+
+
+def subject(connection: Connection, approved_name: str) -> Subject | None:
+    """What is known of the approved binding of a name; None if there is none."""
+    row = connection.execute(_SUBJECT, {"name": approved_name}).first()
+    return None if row is None else Subject._make(row)
+
+
+def create(connection: Connection, host_id: int) -> None:
+    """The host was approved and has proven nothing yet."""
+    connection.execute(
+        verdicts.insert().values(
+            host_id=host_id,
+            serial=0,
+            changed=changes.next_cursor(connection),
+            level=UNKNOWN,
+            reason=NOT_ATTESTED,
+            findings=_NOT_ATTESTED_FINDINGS,
+            reference_sets=_NOTHING,
+        )
+    )
+
+
+def remove(connection: Connection, host_id: int) -> None:
+    """Forget the verdict and, if nobody else has it, the boot log."""
+    query = select(verdicts.c.boot_log_digest).where(verdicts.c.host_id == host_id)
+    digest = connection.scalar(query)
+    connection.execute(delete(verdicts).where(verdicts.c.host_id == host_id))
+    _drop_unused(connection, digest)
+
+
+def forget_tpm_state(connection: Connection, host_id: int, *, identity_changed: bool) -> None:
+    """Take the counters of the TPM from the next quote, whatever they are."""
+    values: dict[str, Any] = {"tpm_state": None, "serial": verdicts.c.serial + 1}
+    if identity_changed:
+        values["changed"] = changes.next_cursor(connection)
+    connection.execute(update(verdicts).where(verdicts.c.host_id == host_id).values(values))
+
+
+def renew(
+    connection: Connection,
+    known: Subject,
+    outcome: Outcome,
+    spent: Spent,
+    boot_log: bytes | None,
+) -> None:
+    """Store an appraisal and use up its challenge, or do neither.
+
+    :param known: what the appraisal was made from.
+    :param boot_log: the boot log, if it was sent along.
+    :raises ChallengeSpent: the challenge has led to a verdict before.
+    :raises Overtaken: ``known`` is out of date.
+    :raises BootLogGone: the boot log is not stored and was not sent.
+    """
+    try:
+        connection.execute(spent_challenges.insert(), spent._asdict())
+    except IntegrityError as error:
+        raise ChallengeSpent("the challenge has been answered before") from error
+    digest = outcome.boot_log_digest
+    if digest is not None and (boot_log is not None or digest != known.boot_log_digest):
+        _keep_boot_log(connection, digest, boot_log)
+    values = {f"b_{name}": value for name, value in asdict(outcome).items()}
+    identity = {"b_host": known.host_id, "b_was": known.serial}
+    same = outcome.evidence == known.evidence
+    if same:
+        values = {name: value for name, value in values.items() if name[2:] in _SHORT}
+    renewed = connection.execute(_RENEW_SHORT if same else _RENEW_LONG, values | identity)
+    if renewed.rowcount != 1:
+        raise Overtaken
+    if (outcome.level, outcome.reason) != (known.level, known.reason):
+        cursor = changes.next_cursor(connection)
+        connection.execute(_MARK_CHANGED, {"b_host": known.host_id, "b_changed": cursor})
+    if digest != known.boot_log_digest:
+        _drop_unused(connection, known.boot_log_digest)
+
+
+def lapse(connection: Connection, now: int, latest: int) -> int:
+    """Turn verdicts past their deadline into ``unknown``.
+
+    :param latest: no deadline may be later than this; one that is was set by a clock that has been
+        put back since, and is brought forward.
+    :returns: how many lapsed.
+    """
+    connection.execute(
+        update(verdicts)
+        .where(verdicts.c.deadline > latest)
+        .values(deadline=latest, serial=verdicts.c.serial + 1)
+    )
+    due = verdicts.c.deadline <= now
+    if connection.scalar(select(exists().where(due))) is not True:
+        return 0
+    cursor = changes.next_cursor(connection)
+    lapsed = connection.execute(
+        update(verdicts)
+        .where(due)
+        .values(
+            level=UNKNOWN,
+            reason=LAPSED,
+            findings=_LAPSED_FINDINGS,
+            reference_sets=_NOTHING,
+            deadline=None,
+            changed=cursor,
+            serial=verdicts.c.serial + 1,
+        )
+    )
+    return int(lapsed.rowcount)
+
+
+_APPRAISABLE = (
+    select(
+        hosts.c.id, hosts.c.region, hosts.c.host, hosts.c.banks, hosts.c.policy,
+        verdicts.c.evidence, verdicts.c.boot_log_digest,
+        verdicts.c.level, verdicts.c.reason, verdicts.c.findings, verdicts.c.reference_sets,
+        verdicts.c.deadline,
+    )
+    .join_from(hosts, verdicts, verdicts.c.host_id == hosts.c.id)
+    .where(verdicts.c.deadline.is_not(None), verdicts.c.evidence.is_not(None))
+    .where(verdicts.c.boot_log_digest.is_not(None))
+)  # fmt: skip
+
+
+def appraisable(connection: Connection) -> Iterator[Appraisable]:
+    """All hosts whose stored evidence can be judged again, in chunks of ids."""
+    last = 0
+    while True:
+        query = _APPRAISABLE.where(hosts.c.id > last).order_by(hosts.c.id).limit(_CHUNK)
+        rows = [Appraisable._make(row) for row in connection.execute(query)]
+        yield from rows
+        if len(rows) < _CHUNK:
+            return
+        last = rows[-1].host_id
+
+
+def pcrs_of(connection: Connection, host_id: int) -> tuple[str, str, str] | None:
+    """Digest of the evidence, PCR values and digest of the boot log of a host, if it has proven
+    them."""
+    row = connection.execute(
+        select(verdicts.c.evidence, verdicts.c.pcrs, verdicts.c.boot_log_digest).where(
+            verdicts.c.host_id == host_id,
+            verdicts.c.evidence.is_not(None),
+            verdicts.c.boot_log_digest.is_not(None),
+        )
+    ).first()
+    return None if row is None else (row.evidence, row.pcrs, row.boot_log_digest)
+
+
+def overtake_all(connection: Connection) -> None:
+    """Make every appraisal that is under way start over."""
+    connection.execute(update(verdicts).values(serial=verdicts.c.serial + 1))
+
+
+def revise(connection: Connection, revisions: Iterable[tuple[Appraisable, Revision]]) -> int:
+    """Store what verdicts become under other rules.
+
+    :returns: how many of them relying parties have to hear of.
+    """
+    rows: list[dict[str, Any]] = []
+    heard: list[int] = []
+    for known, revision in revisions:
+        rows.append({"b_host": known.host_id, **revision._asdict()})
+        if (revision.level, revision.reason) != (known.level, known.reason):
+            heard.append(known.host_id)
+    if rows:
+        connection.execute(update(verdicts).where(verdicts.c.host_id == bindparam("b_host")), rows)
+    if heard:
+        cursor = changes.next_cursor(connection)
+        connection.execute(
+            _MARK_CHANGED, [{"b_host": number, "b_changed": cursor} for number in heard]
+        )
+    return len(heard)
+
+
+def boot_log(connection: Connection, digest: str) -> bytes | None:
+    """A boot log that some host has proven."""
+    return connection.scalar(select(boot_logs.c.data).where(boot_logs.c.digest == digest))
+
+
+def purge_spent(connection: Connection, now: int) -> None:
+    """Forget challenges that are too old to be answered anyway."""
+    connection.execute(delete(spent_challenges).where(spent_challenges.c.expires_at < now))
+
+
+def _keep_boot_log(connection: Connection, digest: str, data: bytes | None) -> None:
+    if connection.scalar(select(exists().where(boot_logs.c.digest == digest))):
+        return
+    if data is None:
+        raise BootLogGone("the boot log is not known here any more; send it along")
+    try:
+        with connection.begin_nested():
+            connection.execute(boot_logs.insert().values(digest=digest, data=data))
+    except IntegrityError:
+        pass  # another host has just brought the same one
+
+
+def _drop_unused(connection: Connection, digest: str | None) -> None:
+    if digest is not None:
+        connection.execute(
+            delete(boot_logs).where(
+                boot_logs.c.digest == digest,
+                ~exists().where(verdicts.c.boot_log_digest == digest),
+            )
+        )

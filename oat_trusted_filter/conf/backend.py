@@ -1,0 +1,187 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""Options of the backend, groups ``[api]``, ``[attestation]`` and ``[database]``."""
+
+from oslo_config import cfg
+
+API_GROUP = cfg.OptGroup(
+    "api",
+    title="The HTTP service",
+    help="Where oat-attestation-api listens, and how it knows its callers.",
+)
+ATTESTATION_GROUP = cfg.OptGroup(
+    "attestation",
+    title="Attestation",
+    help="Whom the backend believes, and for how long.",
+)
+DATABASE_GROUP = cfg.OptGroup("database", title="The database")
+
+API_OPTS: list[cfg.Opt] = [
+    cfg.StrOpt(
+        "bind_host",
+        default="127.0.0.1",
+        help="""
+Address to listen on. The default serves this machine only, to try things out; set it to
+``0.0.0.0``, ``::`` or one address so that compute hosts and schedulers can reach the backend.
+""",
+    ),
+    cfg.PortOpt(
+        "port",
+        default=8443,
+        min=1,
+        help="""
+TCP port to listen on. Agents, schedulers and operators have it in their configuration.
+""",
+    ),
+    cfg.StrOpt(
+        "tls_certificate",
+        sample_default="<state_dir>/server.pem",
+        help="""
+File with the server certificate (PEM), followed by those of intermediate authorities.
+
+Not set: the one ``oat-manage init`` made. With one of your own, agents and schedulers need the CA
+certificate that goes with it. A new file is read when the service is started again.
+""",
+    ),
+    cfg.StrOpt(
+        "tls_key",
+        sample_default="<state_dir>/server.key",
+        help="""
+File with the private key (PEM, without password) of ``tls_certificate``.
+""",
+    ),
+    cfg.IntOpt(
+        "workers",
+        default=2,
+        min=1,
+        max=256,
+        help="""
+Number of worker processes. One serves some hundred attestation rounds a second; set it to the
+number of processors if more than ten thousand hosts attest each minute.
+""",
+    ),
+    cfg.StrOpt(
+        "auth_strategy",
+        default="http_basic",
+        choices=[
+            ("http_basic", "tokens for programs, user names and passwords for people"),
+            ("noauth", "whoever reaches the port may do everything"),
+        ],
+        help="""
+How operators and schedulers are told from strangers. ``noauth`` is refused unless ``bind_host`` is
+a loopback address. Agents need no credential in either case: their TPM signs what they send.
+""",
+    ),
+]
+
+ATTESTATION_OPTS: list[cfg.Opt] = [
+    cfg.StrOpt(
+        "state_dir",
+        default="/var/lib/oat",
+        help="""
+Folder for what ``oat-manage init`` makes: authority, certificate, key of the challenges, first
+credentials; and for the database, unless ``[database] connection`` says otherwise. It has to be
+writable for the user the service runs as, and holds secrets.
+""",
+    ),
+    cfg.StrOpt(
+        "ek_ca_dir",
+        help="""
+Folder with the CA certificates of the vendors of your TPMs, roots and intermediates, one or more
+to a file: ``*.pem``, ``*.crt``, ``*.cer`` or ``*.der``.
+
+A TPM whose certificate leads to none of these cannot enrol; one that has no certificate at all can,
+and waits for an operator. Not set: no certificate is believed. The folder is read when the service
+starts.
+""",
+    ),
+    cfg.BoolOpt(
+        "allow_software_tpm",
+        default=False,
+        help="""
+Let software TPMs enrol. They prove nothing about a machine, so this is for tests and
+demonstrations; the record of such a host says ``software_tpm``.
+""",
+    ),
+    cfg.FloatOpt(
+        "interval",
+        default=60.0,
+        min=0.1,
+        max=3600.0,
+        help="""
+Seconds between two rounds of an agent. A shorter interval finds a changed host sooner and costs
+more; agents learn a new value in their next round.
+""",
+    ),
+    cfg.FloatOpt(
+        "verdict_lifetime",
+        default=300.0,
+        min=1.0,
+        max=86400.0,
+        help="""
+Seconds after which a verdict that was not renewed turns into ``unknown``, counted from the moment
+the challenge was issued. Keep it at several times ``interval``, or a single lost round costs a
+host its trust.
+""",
+    ),
+    cfg.FloatOpt(
+        "challenge_lifetime",
+        default=60.0,
+        min=1.0,
+        max=3600.0,
+        help="""
+Seconds in which a challenge has to be answered. Slow TPMs need some; a longer time only lets
+evidence be older when it arrives.
+""",
+    ),
+    cfg.FloatOpt(
+        "verdict_lease",
+        default=30.0,
+        min=1.0,
+        max=3600.0,
+        help="""
+Seconds a relying party such as nova-scheduler may use the verdicts it was told without asking
+again. A longer lease bridges a longer pause of the backend, and lets a host that was found
+untrusted in that pause stay in use for that long.
+""",
+    ),
+]
+
+DATABASE_OPTS: list[cfg.Opt] = [
+    cfg.StrOpt(
+        "connection",
+        secret=True,
+        sample_default="sqlite:///<state_dir>/oat.sqlite",
+        help="""
+SQLAlchemy URL of the database. Not set: a SQLite file in ``state_dir``, which is enough for one
+machine. Run ``oat-manage db sync`` after a change.
+""",
+    ),
+]
+
+_GROUPS = (
+    (API_GROUP, API_OPTS),
+    (ATTESTATION_GROUP, ATTESTATION_OPTS),
+    (DATABASE_GROUP, DATABASE_OPTS),
+)
+
+
+def register_opts(conf: cfg.ConfigOpts) -> None:
+    """Register the groups of the backend with a configuration object."""
+    for group, opts in _GROUPS:
+        conf.register_group(group)
+        conf.register_opts(opts, group=group)
+
+
+def list_opts() -> list[tuple[cfg.OptGroup, list[cfg.Opt]]]:
+    """All options of the backend, for the sample configuration generator."""
+    return list(_GROUPS)
