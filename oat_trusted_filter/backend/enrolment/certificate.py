@@ -178,8 +178,8 @@ def _read(der: bytes) -> x509.Certificate:
     try:
         certificate = x509.Certificate.load(der, strict=True)
         certificate.native  # noqa: B018
-        extensions = [item["extn_id"].dotted for item in certificate["tbs_certificate"]["extensions"]]
-        if len(extensions) != len(set(extensions)):
+        names = [item["extn_id"].dotted for item in certificate["tbs_certificate"]["extensions"]]
+        if len(names) != len(set(names)):
             raise ValueError("an extension stands there twice")
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise _malformed(str(error).splitlines()[0] if str(error) else "no DER") from error
