@@ -181,7 +181,5 @@ def _connection_opts() -> list[cfg.Opt]:
     session = loading.get_session_conf_options()
     cfg.set_defaults(session, timeout=PLACEMENT_TIMEOUT)
     adapter = loading.get_adapter_conf_options(include_deprecated=False)
-    cfg.set_defaults(
-        adapter, service_type="placement", valid_interfaces=["internal", "public"]
-    )
+    cfg.set_defaults(adapter, service_type="placement", valid_interfaces=["internal", "public"])
     return [*session, *adapter]

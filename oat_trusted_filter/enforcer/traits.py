@@ -96,9 +96,7 @@ def _encoded(text: str, what: str) -> str:
         octets = text.encode()
     except UnicodeEncodeError as error:
         raise TraitError("tag-not-text", f"the {what} of a tag is not Unicode text") from error
-    return "".join(
-        chr(octet).upper() if octet in _PLAIN else f"__{octet:02X}" for octet in octets
-    )
+    return "".join(chr(octet).upper() if octet in _PLAIN else f"__{octet:02X}" for octet in octets)
 
 
 def _decoded(encoded: str) -> str:
