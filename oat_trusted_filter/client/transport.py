@@ -56,57 +56,93 @@ class Reply:
     """Monotonic clock just before the request was sent, in seconds."""
 
 
-class _Registry:
-    """The connections of exchanges under way, by the thread that uses them."""
+class _Exchange:
+    """One exchange: the connection it uses and its outcome."""
 
     def __init__(self) -> None:
-        self.connections: dict[int, Any] = {}
+        self.done = threading.Event()
+        self.reply: Reply | None = None
+        self.error: BaseException | None = None
+        self.connected = False
+        """Whether it opened a connection of its own."""
+        self._sockets: list[socket.socket] = []
+        self._over = False
 
-    def enter(self, connection: Any) -> None:
-        self.connections[threading.get_ident()] = connection
+    def use(self, sock: socket.socket) -> None:
+        """Remember how to end the conversation on this socket.
 
-    def leave(self) -> None:
-        self.connections.pop(threading.get_ident(), None)
+        Kept as a plain duplicate, for a TLS socket cannot be shut down under the hands of the
+        thread that reads from it, and takes the plain one away before its handshake.
+        """
+        self.release()
+        self._sockets.append(socket.fromfd(sock.fileno(), sock.family, sock.type))
+        if self._over:
+            self.shut_down()
 
-    def shut_down(self, thread: int | None) -> None:
-        """End the conversation of that thread, from another one."""
-        connection = self.connections.get(thread) if thread is not None else None
-        sock = getattr(connection, "sock", None)
-        if sock is not None:
-            # The method of the plain socket: that of a TLS socket would also forget its keys,
-            # under the hands of the thread that is reading.
-            with contextlib.suppress(OSError, ValueError):
-                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+    def shut_down(self) -> None:
+        """End the conversation, from another thread, also one that is yet to begin."""
+        self._over = True
+        with contextlib.suppress(IndexError, OSError), self._sockets.pop() as sock:
+            sock.shutdown(socket.SHUT_RDWR)
+
+    def release(self) -> None:
+        """Forget the connection."""
+        # Whoever pops it closes it, so no file descriptor is closed twice.
+        with contextlib.suppress(IndexError):
+            self._sockets.pop().close()
+
+
+class _Current(threading.local):
+    """The exchange a thread is there for."""
+
+    exchange: _Exchange | None = None
+
+
+_CURRENT = _Current()
+#: Threads that are still stuck after their caller has left, of all clients of the process. A
+#: dictionary, for its operations need no lock, which a fork might leave locked.
+_ABANDONED: dict[threading.Thread, None] = {}
+
+
+class _Watched:
+    """What a connection of urllib3 tells the exchange that uses it."""
+
+    def _new_conn(self) -> socket.socket:
+        sock: socket.socket = super()._new_conn()  # type: ignore[misc]
+        if _CURRENT.exchange is not None:
+            _CURRENT.exchange.connected = True
+            _CURRENT.exchange.use(sock)
+        return sock
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        sock = getattr(self, "sock", None)
+        if sock is not None and _CURRENT.exchange is not None:
+            _CURRENT.exchange.use(sock)
+        super().request(*args, **kwargs)  # type: ignore[misc]
+
+
+class _PlainConnection(_Watched, HTTPConnection):
+    pass
+
+
+class _SecureConnection(_Watched, HTTPSConnection):
+    pass
+
+
+class _PlainPool(HTTPConnectionPool):
+    ConnectionCls = _PlainConnection
+
+
+class _SecurePool(HTTPSConnectionPool):
+    ConnectionCls = _SecureConnection
 
 
 class _Adapter(ks_session.TCPKeepAliveAdapter):
-    """An adapter whose connections are entered in a registry while they are used."""
-
-    def __init__(self, registry: _Registry) -> None:
-        self._registry = registry
-        super().__init__()
+    """An adapter whose connections can be shut down from outside."""
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
-        registry = self._registry
-
-        class Plain(HTTPConnection):
-            def request(self, *args: Any, **kwargs: Any) -> None:
-                registry.enter(self)
-                super().request(*args, **kwargs)
-
-        class Secure(HTTPSConnection):
-            def request(self, *args: Any, **kwargs: Any) -> None:
-                registry.enter(self)
-                super().request(*args, **kwargs)
-
-        class PlainPool(HTTPConnectionPool):
-            ConnectionCls = Plain
-
-        class SecurePool(HTTPSConnectionPool):
-            ConnectionCls = Secure
-
-        self.poolmanager.pool_classes_by_scheme = {"http": PlainPool, "https": SecurePool}
+        self.poolmanager.pool_classes_by_scheme = {"http": _PlainPool, "https": _SecurePool}
 
 
 class _NoNetrc(requests.auth.AuthBase):
@@ -116,15 +152,6 @@ class _NoNetrc(requests.auth.AuthBase):
         return request
 
 
-class _Exchange:
-    """The outcome of one thread's work."""
-
-    def __init__(self) -> None:
-        self.done = threading.Event()
-        self.reply: Reply | None = None
-        self.error: BaseException | None = None
-
-
 class Transport:
     """HTTP to one server. Thread-safe; nothing is started before the first exchange.
 
@@ -132,14 +159,12 @@ class Transport:
     """
 
     def __init__(self, endpoint: str, *, verify: str | bool) -> None:
-        self._registry = _Registry()
-        self._abandoned: set[threading.Thread] = set()
         session = requests.Session()
         session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         if urlsplit(endpoint).hostname in _LOOPBACK:
             session.trust_env = False  # no proxy in between
         for scheme in ("http://", "https://"):
-            session.mount(scheme, _Adapter(self._registry))
+            session.mount(scheme, _Adapter())
         self._http = session
         self._session = ks_session.Session(
             session=session, verify=verify, app_name="oat-trusted-filter"
@@ -167,8 +192,10 @@ class Transport:
         :raises BadReply: the reply cannot be read.
         :raises ClientError: ``client-busy``.
         """
-        self._abandoned = {thread for thread in self._abandoned if thread.is_alive()}
-        if len(self._abandoned) >= MOST_ABANDONED:
+        for stuck in list(_ABANDONED):
+            if not stuck.is_alive():
+                _ABANDONED.pop(stuck, None)
+        if len(_ABANDONED) >= MOST_ABANDONED:
             raise ClientError(
                 "client-busy",
                 f"{MOST_ABANDONED} earlier requests are still stuck, in name look-ups probably",
@@ -177,14 +204,15 @@ class Transport:
         deadline = time.monotonic() + timeout
 
         def work() -> None:
+            _CURRENT.exchange = exchange
             try:
                 exchange.reply = self._perform(
-                    method, url, headers, data, deadline=deadline, largest=largest
+                    exchange, method, url, headers, data, deadline=deadline, largest=largest
                 )
             except BaseException as error:  # noqa: BLE001  it is raised again by the caller
                 exchange.error = error
             finally:
-                self._registry.leave()
+                exchange.release()
                 exchange.done.set()
 
         thread = threading.Thread(target=work, name="oat-exchange", daemon=True)
@@ -193,8 +221,8 @@ class Transport:
         except RuntimeError as error:
             raise ClientError("client-busy", f"no thread for the request: {error}") from error
         if not exchange.done.wait(max(deadline - time.monotonic(), 0.0)):
-            self._abandoned = self._abandoned | {thread}
-            self._registry.shut_down(thread.ident)
+            _ABANDONED[thread] = None
+            exchange.shut_down()
             raise _late(timeout)
         if exchange.error is not None:
             raise _translated(exchange.error, timeout) from exchange.error
@@ -204,6 +232,7 @@ class Transport:
 
     def _perform(
         self,
+        exchange: _Exchange,
         method: str,
         url: str,
         headers: Mapping[str, str],
@@ -216,7 +245,7 @@ class Transport:
         try:
             response = self._send(method, url, headers, data, deadline)
         except ks_exceptions.ConnectFailure as error:
-            if method != "GET" or not _stale(error):
+            if exchange.connected or method != "GET" or not _stale(error):
                 raise
             # The server closed the kept-alive connection just as it was used again.
             response = self._send(method, url, headers, data, deadline)
