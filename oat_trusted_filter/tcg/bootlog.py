@@ -28,9 +28,9 @@ from oat_trusted_filter.tcg.pcr import PCR_COUNT
 EV_NO_ACTION = 0x00000003
 EV_EFI_HCRTM_EVENT = 0x80000010
 
-#: Firmware reserves 64 to 256 KiB for its log.
+#: Firmware reserves 64 to 256 KiB for its log and writes some hundred events at most.
 MAX_LOG_BYTES = 4 * 1024 * 1024
-MAX_EVENTS = 10_000
+MAX_EVENTS = 2_000
 
 _SHA1_HEAD = struct.Struct("<II20sI")
 _HEAD = struct.Struct("<III")

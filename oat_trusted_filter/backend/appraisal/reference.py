@@ -32,7 +32,7 @@ from oat_trusted_filter.tcg.pcr import PcrValues
 #: PCRs that firmware and boot loader extend, so that the boot log explains them.
 BOOT_PCRS: tuple[int, ...] = (*range(10), 14)
 DEFAULT_KIND = "platform"
-_MAX_EVENTS = 10_000
+_MAX_EVENTS = 2_000
 
 
 @dataclass(frozen=True, slots=True)

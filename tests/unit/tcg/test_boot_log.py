@@ -46,10 +46,10 @@ FIRST = first_event(spec_id({"sha1": 20, "sha256": 32, "sha384": 48}))
 
 
 def refusal(data):
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(FormatError) as refused:
         parse_boot_log(data)
-    assert time.monotonic() - started < 0.05 or len(data) > MAX_LOG_BYTES
+    assert time.process_time() - started < 0.05
     return refused.value.code
 
 
@@ -150,8 +150,8 @@ def test_D5_a_log_that_ends_anywhere_is_refused_or_is_shorter():
             assert error.code.startswith("boot-log-")
 
 
-def test_D5_a_megabyte_of_small_events_is_refused():
-    assert refusal(FIRST + encode_event(measured(4, 13, b"")) * 10_001) == "boot-log-too-large"
+def test_D5_thousands_of_small_events_are_refused():
+    assert refusal(FIRST + encode_event(measured(4, 13, b"")) * 2_001) == "boot-log-too-large"
 
 
 def test_D6_the_locality_of_the_start_is_where_pcr_0_begins():
