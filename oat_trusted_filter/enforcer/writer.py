@@ -115,8 +115,8 @@ class Writer:
         would = "would have been " if self._dry_run else ""
         for trait in sorted(outcome.foreign):
             LOG.error(
-                "incident trait-not-ours: %s on resource provider %s (%r) was not set by an "
-                "enforcer and no verdict allows it: %s; %sremoved",
+                "incident trait-not-ours: %s on resource provider %s (%r) is backed by no verdict "
+                "since this enforcer started: %s; %sremoved",
                 trait,
                 provider.uuid,
                 provider.name,
