@@ -1,0 +1,101 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""The WSGI application: routes to handlers, errors to problem documents."""
+
+import uuid
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import falcon
+from oslo_log import log as logging
+
+from oat_trusted_filter.backend.api import problems
+from oat_trusted_filter.backend.api.auth import authorise
+from oat_trusted_filter.backend.api.problems import Problem
+from oat_trusted_filter.backend.api.routes import ROUTES, Route
+from oat_trusted_filter.backend.api.service import Service
+
+LOG = logging.getLogger(__name__)
+
+_REQUEST_ID = "X-OpenStack-Request-ID"
+
+
+def make_application(service: Service, routes: Iterable[Route] = ROUTES) -> falcon.App:
+    """The application for one worker."""
+    app = falcon.App(middleware=[_RequestIds()])
+    app.req_options.strip_url_path_trailing_slash = False
+    app.add_error_handler(Exception, _on_error)
+    app.add_error_handler(falcon.HTTPError, _on_http_error)
+    resources: dict[str, _Resource] = {}
+    for route in routes:
+        resource = resources.setdefault(route.path, _Resource())
+        setattr(resource, f"on_{route.method.lower()}", _responder(service, route))
+    for path, resource in resources.items():
+        app.add_route(path, resource)
+    return app
+
+
+class _Resource:
+    """What falcon looks for the methods of a path in."""
+
+
+class _RequestIds:
+    """Every request has a name by which its failure is found in the log."""
+
+    def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
+        req.context.request_id = f"req-{uuid.uuid4()}"
+        resp.set_header(_REQUEST_ID, req.context.request_id)
+
+
+def _responder(service: Service, route: Route) -> Callable[..., None]:
+    def respond(req: falcon.Request, resp: falcon.Response, **parameters: str) -> None:
+        if route.role is not None:
+            holder = service.authenticator.holder(req)
+            authorise(holder, route.role)
+            req.context.holder = holder
+        route.handler(service, req, resp, **parameters)
+
+    return respond
+
+
+def _on_error(req: falcon.Request, resp: falcon.Response, error: Exception, params: Any) -> None:
+    problem = problems.from_error(error)
+    if problem is None:
+        LOG.exception("%s: %s failed in an unforeseen way", req.context.request_id, req.method)
+        problem = Problem("internal-error", "the service has failed; its log says more")
+    elif problem.status >= 500:
+        LOG.error("%s: %s (%s)", req.context.request_id, problem.detail, problem.code)
+    _answer(req, resp, problem)
+
+
+def _on_http_error(
+    req: falcon.Request, resp: falcon.Response, error: falcon.HTTPError, params: Any
+) -> None:
+    """What falcon refuses by itself."""
+    if isinstance(error, falcon.HTTPMethodNotAllowed):
+        problem = Problem("method-not-allowed", f"there is no {req.method} for this path")
+    elif error.status_code == 404:
+        problem = Problem("route-unknown", "there is no such path")
+    else:
+        problem = Problem(
+            "body-invalid", error.description or error.title, status=error.status_code
+        )
+    problem.headers.update(error.headers or {})
+    _answer(req, resp, problem)
+
+
+def _answer(req: falcon.Request, resp: falcon.Response, problem: Problem) -> None:
+    resp.status = problem.status
+    resp.content_type = problems.CONTENT_TYPE
+    resp.set_header("Cache-Control", "no-store")
+    resp.set_headers(problem.headers)
+    resp.data = problem.document(req.context.request_id)

@@ -1,0 +1,334 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""``/v1/evidence``: from a quote to a verdict.
+
+ 1. The request fits its schema; the challenge is ours, for this host, and fresh.
+ 2. What is known of the host, and the rules, are read without a lock.
+ 3. The appraisal judges. What does not prove to come from the host changes nothing.
+ 4. One short transaction uses up the challenge and stores the verdict, on the condition that
+    nothing which was read in step 2 has changed. Otherwise steps 2 to 4 are done again.
+
+A verdict lives from the moment its challenge was issued, so nobody gains by sending late.
+"""
+
+import datetime
+import hashlib
+import hmac
+import itertools
+from dataclasses import asdict, dataclass, replace
+from typing import cast
+
+import falcon
+import msgspec
+from oslo_log import log as logging
+from sqlalchemy import Connection
+
+from oat_trusted_filter.backend.api.boot_logs import LazyBootLog
+from oat_trusted_filter.backend.api.challenge import Challenge
+from oat_trusted_filter.backend.api.exchange import LARGE_BODY, answer, decoded, read_body
+from oat_trusted_filter.backend.api.fields import (
+    Digest,
+    HostName,
+    Region,
+    SmallBlob,
+    binary,
+    moment,
+    pcr_values,
+)
+from oat_trusted_filter.backend.api.problems import STATUS, Problem
+from oat_trusted_filter.backend.api.rules import Rules, findings_json, first_code, milliseconds
+from oat_trusted_filter.backend.api.service import Service
+from oat_trusted_filter.backend.appraisal import appraise
+from oat_trusted_filter.backend.appraisal.boot_log import ReadBootLog
+from oat_trusted_filter.backend.appraisal.records import (
+    Binding,
+    Evidence,
+    EvidenceRefused,
+    PreviousState,
+    Verdict,
+)
+from oat_trusted_filter.backend.store import hosts, verdicts
+from oat_trusted_filter.backend.store.errors import Overtaken
+from oat_trusted_filter.backend.store.verdicts import Outcome, Spent, Subject
+from oat_trusted_filter.tcg.attestation import parse_quote
+from oat_trusted_filter.tcg.errors import FormatError, SignatureError
+from oat_trusted_filter.tcg.public import parse_public, verify_signature
+from oat_trusted_filter.tcg.signature import parse_signature
+
+LOG = logging.getLogger(__name__)
+
+_ATTEMPTS = 5
+_LARGEST_PCRS = 64 * 1024
+_LONGEST_CHALLENGE = 256
+#: Stored verdicts of a worker between two purges of spent challenges.
+_PURGE_EVERY = 128
+_stored = itertools.count(1)
+
+
+class BootLogPart(msgspec.Struct):
+    """The boot log, by name and, if the backend may not know it, in full."""
+
+    digest: Digest
+    data: str | None = None
+
+
+class EvidenceBody(msgspec.Struct):
+    """Evidence on the wire."""
+
+    host: HostName
+    challenge: str
+    quote: SmallBlob
+    signature: SmallBlob
+    pcrs: msgspec.Raw
+    boot_log: BootLogPart
+    region: Region = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """Evidence, decoded, with its challenge."""
+
+    evidence: Evidence
+    """With an empty boot log: that is read by its digest."""
+    challenge: Challenge
+    pcrs_json: str
+    boot_log_digest: str
+    boot_log: bytes | None
+
+    @property
+    def digest(self) -> str:
+        """Names what the host has proven."""
+        return hashlib.sha256(f"{self.boot_log_digest}{self.pcrs_json}".encode()).hexdigest()
+
+
+def submit(service: Service, req: falcon.Request, resp: falcon.Response) -> None:
+    """Judge evidence and answer with the verdict."""
+    body = decoded(read_body(req, LARGE_BODY), EvidenceBody)
+    submission = _submission(service, body)  # 1
+    for _ in range(_ATTEMPTS):
+        try:
+            outcome = _judge_and_store(service, submission)  # 2, 3, 4
+            break
+        except Overtaken:
+            continue
+    else:
+        raise Problem("service-busy", "too much happens to this host at this moment; try again")
+    if next(_stored) % _PURGE_EVERY == 0:
+        service.store.write(lambda connection: verdicts.purge_spent(connection, service.clock()))
+    answer(
+        resp,
+        {
+            "level": outcome.level,
+            "findings": msgspec.Raw(outcome.findings.encode()),
+            "appraised_at": moment(outcome.appraised_at),
+            "expires_at": moment(outcome.deadline),
+            "interval": service.settings.interval,
+        },
+    )
+
+
+def _submission(service: Service, body: EvidenceBody) -> Submission:
+    """Step 1."""
+    if len(body.challenge) > _LONGEST_CHALLENGE:
+        raise Problem("challenge-malformed", "the challenge is not one of this backend")
+    challenge = service.challenges.check(body.challenge, body.region, body.host, service.clock())
+    if len(bytes(body.pcrs)) > _LARGEST_PCRS:
+        raise Problem("field-invalid", f"pcrs is larger than {_LARGEST_PCRS} bytes")
+    boot_log = None
+    if body.boot_log.data is not None:
+        boot_log = binary(body.boot_log.data, "boot_log.data")
+        if hashlib.sha256(boot_log).hexdigest() != body.boot_log.digest:
+            raise Problem("boot-log-digest", "boot_log.digest is not that of boot_log.data")
+    evidence = Evidence(
+        region=body.region,
+        host=body.host,
+        challenge_nonce=challenge.nonce,
+        quote=binary(body.quote, "quote"),
+        signature=binary(body.signature, "signature"),
+        pcrs=pcr_values(body.pcrs),
+        boot_log=b"",
+    )
+    pcrs_json = bytes(body.pcrs).decode()
+    return Submission(evidence, challenge, pcrs_json, body.boot_log.digest, boot_log)
+
+
+def _judge_and_store(service: Service, submission: Submission) -> Outcome:
+    evidence = submission.evidence
+    name = hosts.approved_name(evidence.region, evidence.host)
+    with service.store.read() as connection:  # 2
+        subject = verdicts.subject(connection, name)
+        if subject is None:
+            raise _not_approved(connection, evidence)
+        rules = service.rules.current(connection, subject.rules)
+        log = _boot_log(service, connection, submission)
+    now = service.clock()
+    refused: EvidenceRefused | None = None
+    try:
+        verdict = _appraise(submission, subject, rules, log, now)  # 3
+        outcome = _outcome(service, submission, subject, verdict, now)
+    except EvidenceRefused as error:
+        if not error.authentic:
+            raise _unproven(service, evidence, error) from error
+        refused = error
+        outcome = _refused_outcome(service, submission, subject, error, now)
+    _store(service, submission, subject, outcome)  # 4
+    if outcome.boot_log_digest is not None:
+        service.boot_logs.keep(submission.boot_log_digest, log)
+    if outcome.level != subject.level:
+        LOG.info(
+            "host %s%s: %s -> %s %s", evidence.host,
+            f" in region {evidence.region}" if evidence.region else "",
+            subject.level, outcome.level, outcome.reason,
+        )  # fmt: skip
+    if refused is not None:
+        raise Problem(
+            refused.code, str(refused), status=422, extra={"level": outcome.level}
+        ) from refused  # fmt: skip
+    return outcome
+
+
+def _boot_log(service: Service, connection: Connection, submission: Submission) -> LazyBootLog:
+    known = service.boot_logs.find(connection, submission.boot_log_digest)
+    if known is not None:
+        return known
+    if submission.boot_log is None:
+        raise Problem("boot-log-needed", "this boot log is not known here; send it along")
+    return LazyBootLog(submission.boot_log)
+
+
+def _appraise(
+    submission: Submission, subject: Subject, rules: Rules, log: LazyBootLog, now: int
+) -> Verdict:
+    """Step 3.
+
+    :raises EvidenceRefused: as :func:`appraise`.
+    :raises Problem: ``verifier-error``, the verifier failed before it knew who had sent this.
+    """
+    evidence = replace(submission.evidence, boot_log=log.data)
+    verdict = appraise.appraise_safely(
+        evidence,
+        Binding(
+            evidence.region,
+            evidence.host,
+            subject.ak_public,
+            tuple(subject.banks.split(",")),
+            bool(subject.software_tpm),
+        ),
+        rules.policy(subject.policy),
+        rules.reference_sets,
+        _previous(subject.tpm_state),
+        datetime.datetime.fromtimestamp(now / 1000, datetime.UTC),
+        cast(ReadBootLog, log),
+    )
+    # A stranger who finds a fault of the verifier must not cost the host its trust with it.
+    if verdict.state is None and not _speaks(subject.ak_public, evidence):
+        raise Problem("verifier-error", verdict.findings[0].message)
+    return verdict
+
+
+def _outcome(
+    service: Service, submission: Submission, subject: Subject, verdict: Verdict, now: int
+) -> Outcome:
+    deadline = _latest(service, submission)
+    if verdict.valid_until is not None:
+        deadline = min(deadline, milliseconds(verdict.valid_until))
+    # Without the state the appraisal did not get to its end and the evidence proves nothing.
+    proven = verdict.state is not None
+    return Outcome(
+        level=verdict.level,
+        reason=first_code(verdict.findings),
+        findings=findings_json(verdict.findings),
+        reference_sets=msgspec.json.encode(verdict.references).decode(),
+        appraised_at=now,
+        deadline=deadline,
+        tpm_state=_tpm_state(verdict.state) or subject.tpm_state,
+        evidence=submission.digest if proven else None,
+        pcrs=submission.pcrs_json if proven else None,
+        boot_log_digest=submission.boot_log_digest if proven else None,
+    )
+
+
+def _refused_outcome(
+    service: Service, submission: Submission, subject: Subject, error: EvidenceRefused, now: int
+) -> Outcome:
+    """The host itself has said something that does not fit together."""
+    return Outcome(
+        level="untrusted",
+        reason=error.finding.code,
+        findings=findings_json([error.finding]),
+        reference_sets="[]",
+        appraised_at=now,
+        deadline=_latest(service, submission),
+        tpm_state=_tpm_state(error.state) or subject.tpm_state,
+        evidence=None,
+        pcrs=None,
+        boot_log_digest=None,
+    )
+
+
+def _store(service: Service, submission: Submission, subject: Subject, outcome: Outcome) -> None:
+    """Step 4."""
+    challenge = submission.challenge
+    spent = Spent(challenge.digest, service.challenges.expires_at(challenge))
+    log = submission.boot_log if outcome.boot_log_digest is not None else None
+    service.store.write(
+        lambda connection: verdicts.renew(connection, subject, outcome, spent, log)
+    )  # fmt: skip
+
+
+def _latest(service: Service, submission: Submission) -> int:
+    return submission.challenge.issued_at + int(service.settings.verdict_lifetime * 1000)
+
+
+def _not_approved(connection: Connection, evidence: Evidence) -> Problem:
+    """Whoever waits for approval is told so; everybody else has to enrol.
+
+    Only the holder of a waiting key is known to wait: otherwise a stranger who enrols first under
+    a name would keep its real host from enrolling.
+    """
+    for candidate in hosts.waiting(connection, evidence.region, evidence.host):
+        if candidate.ak_public is not None and _speaks(candidate.ak_public, evidence):
+            return Problem("host-pending", "the host waits for the approval of an operator")
+    return Problem("host-unknown", "no such host is approved; enrol")
+
+
+def _unproven(service: Service, evidence: Evidence, error: EvidenceRefused) -> Problem:
+    """The answer to evidence that is not, or not any more, the word of the approved host."""
+    LOG.info("evidence in the name of host %s refused: %s (%s)", evidence.host, error, error.code)
+    if error.code == "signature-invalid":
+        with service.store.read() as connection:
+            problem = _not_approved(connection, evidence)
+        if problem.code == "host-pending":
+            return problem
+    return Problem(error.code, str(error), status=STATUS.get(error.code, 400))
+
+
+def _speaks(ak_public: bytes, evidence: Evidence) -> bool:
+    """Whether the holder of this attestation key has quoted this challenge."""
+    try:
+        quote = parse_quote(evidence.quote)
+        if not hmac.compare_digest(quote.extra_data, evidence.challenge_nonce):
+            return False
+        verify_signature(
+            parse_public(ak_public), evidence.quote, parse_signature(evidence.signature)
+        )  # fmt: skip
+    except (FormatError, SignatureError):
+        return False
+    return True
+
+
+def _previous(text: str | None) -> PreviousState | None:
+    return None if text is None else msgspec.json.decode(text, type=PreviousState)
+
+
+def _tpm_state(state: PreviousState | None) -> str | None:
+    return None if state is None else msgspec.json.encode(asdict(state)).decode()

@@ -1,0 +1,216 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""``/v1/hosts``: the compute hosts, and an operator's word about which are his."""
+
+import falcon
+import msgspec
+from oslo_log import log as logging
+from sqlalchemy import Connection
+
+from oat_trusted_filter.backend.api.exchange import answer, decoded_strictly, read_body
+from oat_trusted_filter.backend.api.fields import (
+    Digest,
+    HostName,
+    Region,
+    checked_digest,
+    checked_host,
+    checked_region,
+)
+from oat_trusted_filter.backend.api.hosts_view import host_document
+from oat_trusted_filter.backend.api.problems import Problem
+from oat_trusted_filter.backend.api.service import Service
+from oat_trusted_filter.backend.appraisal.boot_log import read_boot_log
+from oat_trusted_filter.backend.store import hosts, listing, verdicts
+from oat_trusted_filter.backend.store.hosts import APPROVED, PENDING, REGISTERED, Host
+from oat_trusted_filter.tcg.events import describe_event, event_type_name
+
+LOG = logging.getLogger(__name__)
+
+
+class RegisterBody(msgspec.Struct, forbid_unknown_fields=True):
+    """An endorsement key that is expected under a name."""
+
+    host: HostName
+    ek_fingerprint: Digest
+    region: Region = ""
+
+
+class ApproveBody(msgspec.Struct, forbid_unknown_fields=True):
+    """The endorsement key that is approved."""
+
+    ek_fingerprint: Digest
+    region: Region | None = None
+
+
+def index(service: Service, req: falcon.Request, resp: falcon.Response) -> None:
+    """All hosts, in whatever state."""
+    region = checked_region(req.get_param("region"))
+    service.snapshots.settle(service.clock())
+    with service.store.read() as connection:
+        found = listing.everything(connection, region)
+    answer(resp, {"hosts": [host_document(item) for item in found]})
+
+
+def show(service: Service, req: falcon.Request, resp: falcon.Response, name: str) -> None:
+    """One host with all that is known about it."""
+    service.snapshots.settle(service.clock())
+    with service.store.read() as connection:
+        host = _chosen(connection, checked_host(name), checked_region(req.get_param("region")))
+        found = listing.one(connection, host.id)
+    if found is None:
+        raise _unknown(name)
+    answer(resp, host_document(found, complete=True))
+
+
+def register(service: Service, req: falcon.Request, resp: falcon.Response) -> None:
+    """Expect an endorsement key: it is approved as soon as it has proven itself."""
+    body = decoded_strictly(read_body(req), RegisterBody)
+    now = service.clock()
+    host = service.store.write(
+        lambda connection: hosts.register(
+            connection, body.region, body.host, body.ek_fingerprint, now
+        )
+    )
+    _log_act(req, "registered", host)
+    _answer_with(service, resp, host, 201)
+
+
+def approve(service: Service, req: falcon.Request, resp: falcon.Response, name: str) -> None:
+    """Let a host take part whose endorsement key has proven itself."""
+    body = decoded_strictly(read_body(req), ApproveBody)
+    checked_host(name)
+
+    def transaction(connection: Connection) -> Host:
+        found = [
+            item
+            for item in hosts.named(connection, body.region, name)
+            if item.ek_fingerprint == body.ek_fingerprint
+        ]
+        if not found:
+            raise Problem("host-unknown", f"no such endorsement key has enrolled as {name}")
+        host = _only(name, found)
+        if host.state == REGISTERED:
+            raise Problem(
+                "host-not-enrolled",
+                f"{name} is registered with this key; it is approved when its agent enrols",
+            )
+        return hosts.approve(connection, host)
+
+    host = service.store.write(transaction)
+    _log_act(req, "approved", host)
+    _answer_with(service, resp, host, 200)
+
+
+def delete(service: Service, req: falcon.Request, resp: falcon.Response, name: str) -> None:
+    """Forget all enrolments of a name, or that of one endorsement key."""
+    checked_host(name)
+    region = checked_region(req.get_param("region"))
+    fingerprint = checked_digest(req.get_param("ek_fingerprint"))
+
+    def transaction(connection: Connection) -> list[Host]:
+        found = [
+            item
+            for item in hosts.named(connection, region, name)
+            if fingerprint in (None, item.ek_fingerprint)
+        ]
+        if not found:
+            raise _unknown(name)
+        _one_region(name, found)
+        for item in found:
+            hosts.remove(connection, item)
+        return found
+
+    for host in service.store.write(transaction):
+        _log_act(req, "deleted", host)
+    resp.status = 204
+
+
+def boot_log(service: Service, req: falcon.Request, resp: falcon.Response, name: str) -> None:
+    """The events of the boot log a host has proven last."""
+    with service.store.read() as connection:
+        host = _chosen(connection, checked_host(name), checked_region(req.get_param("region")))
+        found = listing.one(connection, host.id)
+        digest = None if found is None or found.verdict is None else found.verdict.boot_log_digest
+        data = None if digest is None else verdicts.boot_log(connection, digest)
+    if data is None:
+        raise Problem("host-without-evidence", f"host {name} has proven no boot log")
+    events = [
+        {
+            "number": event.number,
+            "pcr": event.pcr,
+            "type": event_type_name(event.type),
+            "description": describe_event(event),
+            "digests": {bank: digest.hex() for bank, digest in event.digests.items()},
+        }
+        for event in read_boot_log(data).log.events
+    ]
+    answer(resp, {"events": events})
+
+
+def chosen_approved(connection: Connection, name: str, region: str | None) -> Host:
+    """The approved binding of a name.
+
+    :raises Problem: ``host-unknown``, ``host-pending`` or ``host-ambiguous``.
+    """
+    host = _chosen(connection, name, region)
+    if host.state != APPROVED:
+        raise Problem("host-pending", f"host {name} is not approved")
+    return host
+
+
+def _chosen(connection: Connection, name: str, region: str | None) -> Host:
+    """The binding a name stands for: the approved one, or else the only one."""
+    found = hosts.named(connection, region, name)
+    if not found and name.isdigit() and len(name) < 19:
+        by_number = hosts.by_id(connection, int(name))
+        found = [] if by_number is None else [by_number]
+    if not found:
+        raise _unknown(name)
+    _one_region(name, found)
+    for wanted in (APPROVED, PENDING, REGISTERED):
+        of_state = [item for item in found if item.state == wanted]
+        if of_state:
+            return _only(name, of_state)
+    raise _unknown(name)
+
+
+def _only(name: str, found: list[Host]) -> Host:
+    if len(found) > 1:
+        keys = ", ".join(item.ek_fingerprint for item in found)
+        raise Problem("host-ambiguous", f"several keys wait under the name {name}: {keys}")
+    return found[0]
+
+
+def _one_region(name: str, found: list[Host]) -> None:
+    regions = sorted({item.region for item in found})
+    if len(regions) > 1:
+        listed = ", ".join(region or "(none)" for region in regions)
+        raise Problem("host-ambiguous", f"{name} is in several regions, say which: {listed}")
+
+
+def _unknown(name: str) -> Problem:
+    return Problem("host-unknown", f"there is no host {name}")
+
+
+def _answer_with(service: Service, resp: falcon.Response, host: Host, status: int) -> None:
+    with service.store.read() as connection:
+        found = listing.one(connection, host.id)
+    if found is None:
+        raise _unknown(host.host)
+    answer(resp, host_document(found), status)
+
+
+def _log_act(req: falcon.Request, what: str, host: Host) -> None:
+    LOG.info(
+        "%s %s host %s%s with endorsement key %s", req.context.holder.name, what, host.host,
+        f" in region {host.region}" if host.region else "", host.ek_fingerprint,
+    )  # fmt: skip

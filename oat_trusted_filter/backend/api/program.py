@@ -1,0 +1,161 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""The program ``oat-attestation-api``: checks that it can work, and serves until it is stopped."""
+
+import ctypes
+import errno
+import functools
+import os
+import signal
+import socket
+import ssl
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+from granian import Granian
+from granian.constants import HTTPModes, Interfaces
+from granian.log import LogLevels
+from oslo_log import log as logging
+
+from oat_trusted_filter.backend.api.application import make_application
+from oat_trusted_filter.backend.api.gateway import Gateway
+from oat_trusted_filter.backend.api.service import (
+    make_service,
+    read_challenge_key,
+    read_ek_authorities,
+)
+from oat_trusted_filter.backend.program import EXIT_OK, fail, open_store, parse_configuration
+from oat_trusted_filter.backend.settings import Settings, StartError
+from oat_trusted_filter.backend.store import changes
+
+LOG = logging.getLogger(__name__)
+
+PROG = "oat-attestation-api"
+_DESCRIPTION = "Serves the attestation backend over HTTPS until SIGTERM or SIGINT."
+#: Seconds a worker has to finish what it is doing.
+_GRACE_SECONDS = 5
+_BACKLOG = 1024
+_PR_SET_PDEATHSIG = 1
+
+
+def run(argv: Sequence[str]) -> int:
+    """Serve; returns the exit status.
+
+    :raises SystemExit: after ``--help`` and for mistakes on the command line.
+    """
+    try:
+        conf = parse_configuration(argv, PROG, description=_DESCRIPTION)
+        settings = Settings.from_conf(conf)
+        address = _check(settings)
+    except StartError as error:
+        return fail(PROG, error)
+    LOG.info("serving at %s with %d workers", settings.url, settings.workers)
+    server = Granian(
+        # Only a name for the list of processes; the loader below makes the application.
+        PROG,
+        address=address,
+        port=settings.port,
+        interface=Interfaces.RSGI,
+        http=HTTPModes.http1,
+        websockets=False,
+        workers=settings.workers,
+        backlog=_BACKLOG,
+        respawn_failed_workers=True,
+        workers_kill_timeout=_GRACE_SECONDS,
+        ssl_cert=settings.tls_certificate,
+        ssl_key=settings.tls_key,
+        log_level=LogLevels.warning,
+        log_dictconfig={"loggers": {"_granian": {}, "granian.access": {"propagate": False}}},
+    )
+    # Setting up the log of the server has taken the handlers of ours away.
+    logging.setup(conf, PROG)
+    loader: Any = functools.partial(_load, list(argv), os.getpid())
+    server.serve(target_loader=loader, wrap_loader=False)
+    LOG.info("stopped")
+    return EXIT_OK
+
+
+def _load(argv: list[str], parent: int) -> Gateway:
+    """The application, made in a worker."""
+    _end_with(parent)
+    conf = parse_configuration(argv, PROG, description=_DESCRIPTION)
+    settings = Settings.from_conf(conf)
+    store = open_store(settings)
+    return Gateway(make_application(make_service(settings, store)))
+
+
+def _end_with(parent: int) -> None:
+    """Let the kernel stop this worker if the main process is killed."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:
+        raise SystemExit(1)
+
+
+def _check(settings: Settings) -> str:
+    """Find out now what would otherwise make every worker fail.
+
+    :returns: the address to listen on.
+    :raises StartError: with what is missing.
+    """
+    read_challenge_key(settings.challenge_key)
+    read_ek_authorities(settings.ek_ca_dir)
+    _check_tls(settings)
+    address = _check_address(settings)
+    store = open_store(settings)
+    # A database that was brought back from a backup counts its changes from where it was then. With
+    # a new epoch nobody takes that count for the one he has seen.
+    store.write(lambda connection: changes.new_epoch(connection, str(uuid.uuid4())))
+    store.close()
+    return address
+
+
+def _check_tls(settings: Settings) -> None:
+    for path in (settings.tls_certificate, settings.tls_key):
+        try:
+            path.open("rb").close()
+        except OSError as error:
+            raise StartError(
+                "tls-file-missing",
+                f"{path} cannot be read: {error.strerror}; run oat-manage --config-file FILE "
+                "init, or set [api] tls_certificate and tls_key",
+            ) from error
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(settings.tls_certificate, settings.tls_key, password="")
+    except (ssl.SSLError, OSError, ValueError) as error:
+        raise StartError(
+            "tls-file-invalid",
+            f"{settings.tls_certificate} and {settings.tls_key} are not a certificate and its key "
+            "without password",
+        ) from error
+
+
+def _check_address(settings: Settings) -> str:
+    """Whether nobody else listens there: the workers share the port and would share it with him."""
+    where = f"{settings.bind_host}:{settings.port}"
+    try:
+        found = socket.getaddrinfo(
+            settings.bind_host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        family, kind, protocol, _, address = found[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except socket.gaierror as error:
+        raise StartError(
+            "address-unusable", f"[api] bind_host {settings.bind_host}: {error.strerror}"
+        ) from error
+    except OSError as error:
+        code = "port-in-use" if error.errno == errno.EADDRINUSE else "address-unusable"
+        raise StartError(code, f"cannot listen on {where}: {error.strerror}") from error
+    return str(address[0])

@@ -1,0 +1,170 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""``/v1/reference-sets``: which boots are good."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import falcon
+import msgspec
+from oslo_log import log as logging
+from sqlalchemy import Connection
+
+from oat_trusted_filter.backend.api.exchange import (
+    LARGE_BODY,
+    answer,
+    decoded_strictly,
+    read_body,
+)
+from oat_trusted_filter.backend.api.fields import HostName, Region, pcr_values
+from oat_trusted_filter.backend.api.hosts import chosen_approved
+from oat_trusted_filter.backend.api.problems import Problem
+from oat_trusted_filter.backend.api.rules import Rules, parsed
+from oat_trusted_filter.backend.api.service import Service
+from oat_trusted_filter.backend.appraisal.boot_log import read_boot_log
+from oat_trusted_filter.backend.appraisal.records import ReferenceSet
+from oat_trusted_filter.backend.appraisal.reference import (
+    BOOT_PCRS,
+    DEFAULT_KIND,
+    DifferingPcr,
+    GoodBoot,
+    derive_reference,
+    from_document,
+    to_document,
+)
+from oat_trusted_filter.backend.store import listing, rules, verdicts
+
+LOG = logging.getLogger(__name__)
+
+_MOST_HOSTS = 100
+
+
+class ReferenceSetBody(msgspec.Struct, forbid_unknown_fields=True):
+    """A set from hosts that are known to be good, or from a document."""
+
+    name: str
+    kind: str = DEFAULT_KIND
+    from_hosts: list[HostName] | None = None
+    region: Region | None = None
+    pcrs: list[int] | None = None
+    document: dict[str, Any] | None = None
+
+
+def index(service: Service, req: falcon.Request, resp: falcon.Response) -> None:
+    """All sets."""
+    found = _rules(service).references.values()
+    answer(resp, {"reference_sets": [to_document(reference) for reference in found]})
+
+
+def show(service: Service, req: falcon.Request, resp: falcon.Response, name: str) -> None:
+    """One set, as a document that can be created again."""
+    answer(resp, to_document(_existing(_rules(service), name)))
+
+
+def create(service: Service, req: falcon.Request, resp: falcon.Response) -> None:
+    """Add a set, and judge all hosts anew."""
+    body = decoded_strictly(read_body(req, LARGE_BODY), ReferenceSetBody)
+    if (body.from_hosts is None) == (body.document is None):
+        raise Problem("field-invalid", "either from_hosts or document has to be given")
+    differing: tuple[DifferingPcr, ...] = ()
+    if body.from_hosts is None:
+        reference = from_document({**_document(body.document or {}), "name": body.name})
+    else:
+        reference, differing = _derived(service, body, body.from_hosts)
+    _add(service, reference)
+    LOG.info("%s created reference set %s", req.context.holder.name, reference.name)
+    answer(
+        resp,
+        {**to_document(reference), "differing": [item.as_dict() for item in differing]},
+        201,
+    )
+
+
+def delete(service: Service, req: falcon.Request, resp: falcon.Response, name: str) -> None:
+    """Withdraw a set, and judge all hosts anew."""
+
+    def edit(before: Rules) -> Rules:
+        gone = _existing(before, name)
+        left = {key: value for key, value in before.references.items() if value is not gone}
+        return replace(before, references=left)
+
+    service.rule_changer.change(
+        edit, lambda connection: rules.remove_reference_set(connection, name), service.clock()
+    )
+    LOG.info("%s deleted reference set %s", req.context.holder.name, name)
+    resp.status = 204
+
+
+def _add(service: Service, reference: ReferenceSet) -> None:
+    name = reference.name
+    text = msgspec.json.encode(to_document(reference)).decode()
+    now = service.clock()
+
+    def edit(before: Rules) -> Rules:
+        return replace(before, references={**before.references, name: reference})
+
+    service.rule_changer.change(
+        edit, lambda connection: rules.add_reference_set(connection, name, text, now), now
+    )
+
+
+def _document(document: Mapping[str, Any]) -> dict[str, Any]:
+    """A document as it was shown when the set was created."""
+    return {key: value for key, value in document.items() if key != "differing"}
+
+
+def _derived(
+    service: Service, body: ReferenceSetBody, names: list[str]
+) -> tuple[ReferenceSet, tuple[DifferingPcr, ...]]:
+    if not names or len(names) > _MOST_HOSTS:
+        raise Problem("field-invalid", f"from_hosts names 1 to {_MOST_HOSTS} hosts")
+    pcrs = BOOT_PCRS if body.pcrs is None else body.pcrs
+    if not set(pcrs) <= set(BOOT_PCRS):
+        raise Problem(
+            "field-invalid",
+            f"only PCRs that follow from the boot log can be taken: {BOOT_PCRS}",
+        )
+    with service.store.read() as connection:
+        boots = [
+            _good_boot(connection, name, body.region) for name in dict.fromkeys(names)
+        ]  # fmt: skip
+    return derive_reference(body.name, body.kind, pcrs, boots)
+
+
+def _good_boot(connection: Connection, name: str, region: str | None) -> GoodBoot:
+    host = chosen_approved(connection, name, region)
+    found = listing.one(connection, host.id)
+    verdict = None if found is None else found.verdict
+    data = None
+    if verdict is not None and verdict.boot_log_digest is not None:
+        data = verdicts.boot_log(connection, verdict.boot_log_digest)
+    if verdict is None or verdict.pcrs is None or data is None:
+        raise Problem(
+            "host-without-evidence",
+            f"host {name} has sent no evidence that values could be taken from",
+        )
+    return GoodBoot(
+        name, read_boot_log(data).log, pcr_values(msgspec.Raw(verdict.pcrs.encode()))
+    )  # fmt: skip
+
+
+def _existing(known: Rules, name: str) -> ReferenceSet:
+    reference = known.references.get(name)
+    if reference is None:
+        raise Problem("reference-set-unknown", "there is no reference set of this name")
+    return reference
+
+
+def _rules(service: Service) -> Rules:
+    with service.store.read() as connection:
+        return parsed(rules.load(connection))

@@ -1,0 +1,109 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""Everything the handlers work with, made once for a worker."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from oat_trusted_filter.backend.api.auth import Authenticator, make_authenticator
+from oat_trusted_filter.backend.api.boot_logs import BootLogs
+from oat_trusted_filter.backend.api.challenge import KEY_BYTES, Challenges
+from oat_trusted_filter.backend.api.rules import RuleChanger, RulesBook
+from oat_trusted_filter.backend.api.snapshots import Snapshots
+from oat_trusted_filter.backend.enrolment.certificate import CertificateRefused, load_ca_store
+from oat_trusted_filter.backend.settings import Settings, StartError
+from oat_trusted_filter.backend.store.engine import Store
+
+
+def _clock() -> int:
+    return time.time_ns() // 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One worker of the backend.
+
+    ``clock`` tells milliseconds since 1970.
+    """
+
+    settings: Settings
+    store: Store
+    authenticator: Authenticator
+    challenges: Challenges
+    ek_authorities: tuple[bytes, ...]
+    boot_logs: BootLogs
+    rules: RulesBook
+    rule_changer: RuleChanger
+    snapshots: Snapshots
+    clock: Callable[[], int]
+
+
+def make_service(settings: Settings, store: Store, clock: Callable[[], int] = _clock) -> Service:
+    """Read keys and certificates and put the parts together.
+
+    :raises StartError: ``challenge-key-missing``, ``challenge-key-invalid`` or ``ek-ca-invalid``.
+    """
+    boot_logs = BootLogs()
+    return Service(
+        settings=settings,
+        store=store,
+        authenticator=make_authenticator(settings.auth_strategy, store),
+        challenges=Challenges(
+            read_challenge_key(settings.challenge_key), int(settings.challenge_lifetime * 1000)
+        ),
+        ek_authorities=read_ek_authorities(settings.ek_ca_dir),
+        boot_logs=boot_logs,
+        rules=RulesBook(),
+        rule_changer=RuleChanger(store, boot_logs),
+        snapshots=Snapshots(
+            store, lease=settings.verdict_lease, lifetime=settings.verdict_lifetime
+        ),  # fmt: skip
+        clock=clock,
+    )
+
+
+def read_challenge_key(path: Path) -> bytes:
+    """The key of the challenges.
+
+    :raises StartError: ``challenge-key-missing`` or ``challenge-key-invalid``.
+    """
+    try:
+        key = bytes.fromhex(path.read_text("ascii").strip())
+    except FileNotFoundError as error:
+        raise StartError(
+            "challenge-key-missing",
+            f"{path} does not exist: run oat-manage --config-file FILE init",
+        ) from error
+    except OSError as error:
+        raise StartError(
+            "challenge-key-missing", f"{path} cannot be read: {error.strerror}"
+        ) from error  # fmt: skip
+    except ValueError as error:
+        raise StartError("challenge-key-invalid", f"{path} holds no key") from error
+    if len(key) != KEY_BYTES:
+        raise StartError("challenge-key-invalid", f"{path} holds no key of {KEY_BYTES} bytes")
+    return key
+
+
+def read_ek_authorities(folder: Path | None) -> tuple[bytes, ...]:
+    """The CA certificates of TPM vendors, DER.
+
+    :raises StartError: ``ek-ca-invalid``.
+    """
+    if folder is None:
+        return ()
+    try:
+        return load_ca_store(folder)
+    except CertificateRefused as error:
+        raise StartError("ek-ca-invalid", f"[attestation] ek_ca_dir: {error}") from error

@@ -1,0 +1,163 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""What relying parties are told, written once for each state of the database."""
+
+import threading
+from typing import NamedTuple
+
+import msgspec
+
+from oat_trusted_filter.backend.store import snapshot, verdicts
+from oat_trusted_filter.backend.store.engine import Store
+from oat_trusted_filter.backend.store.snapshot import Outlook
+
+#: Milliseconds by which clocks of API servers may differ before a deadline looks too late.
+_TOLERANCE_MS = 5_000
+
+
+class HostVerdict(msgspec.Struct):
+    """A verdict on the wire."""
+
+    region: str
+    host: str
+    service_host: str | None
+    resource_provider: str | None
+    level: str
+    reason: str
+    tags: dict[str, str]
+
+
+class Name(msgspec.Struct):
+    """A name that was given up."""
+
+    region: str
+    host: str
+
+
+class Lapse(msgspec.Struct):
+    """A verdict that ends before the lease does."""
+
+    region: str
+    host: str
+    seconds: float
+
+
+class Snapshot(msgspec.Struct):
+    """The answer to ``GET /v1/verdicts``."""
+
+    epoch: str
+    cursor: int
+    lease: float
+    full: bool
+    hosts: msgspec.Raw
+    deleted: list[Name]
+    lapsing: list[Lapse]
+
+
+class Since(NamedTuple):
+    """What a relying party knows already."""
+
+    epoch: str
+    cursor: int
+
+
+class Snapshots:
+    """Answers for relying parties. Thread-safe.
+
+    :param lease: seconds they may use an answer.
+    :param lifetime: seconds a verdict lives at most.
+    """
+
+    def __init__(self, store: Store, *, lease: float, lifetime: float) -> None:
+        self.lease = lease
+        self._store = store
+        self._lease_ms = int(lease * 1000)
+        self._latest_ms = int(lifetime * 1000)
+        self._lock = threading.Lock()
+        self._written: tuple[Since, bytes] | None = None
+
+    def settle(self, now: int) -> Outlook:
+        """Let verdicts lapse that are due; where the count stands then.
+
+        :param now: milliseconds since 1970.
+        """
+        with self._store.read() as connection:
+            outlook = snapshot.outlook(connection)
+        latest = now + self._latest_ms
+        due = outlook.first_deadline is not None and outlook.first_deadline <= now
+        # A clock that was put back since leaves deadlines that are too far ahead.
+        ahead = (outlook.last_deadline or 0) > latest + _TOLERANCE_MS
+        if not due and not ahead:
+            return outlook
+        self._store.write(lambda connection: verdicts.lapse(connection, now, latest))
+        with self._store.read() as connection:
+            return snapshot.outlook(connection)
+
+    def lapses_in_lease(self, outlook: Outlook, now: int) -> bool:
+        """Whether a verdict ends before an answer given now does."""
+        return (
+            outlook.first_deadline is not None and outlook.first_deadline < now + self._lease_ms
+        )  # fmt: skip
+
+    def answer(self, outlook: Outlook, since: Since | None, now: int) -> bytes:
+        """The verdicts in JSON: all of them, or those that changed since.
+
+        :param outlook: of :meth:`settle`, read before anything else.
+        """
+        known = (
+            since is not None and since.epoch == outlook.epoch and since.cursor <= outlook.cursor
+        )  # fmt: skip
+        deleted: list[Name] = []
+        if since is None or not known:
+            hosts = self._everything(outlook)
+        elif since.cursor == outlook.cursor:
+            hosts = b"[]"
+        else:
+            with self._store.read() as connection:
+                hosts = _written(snapshot.told(connection, since.cursor))
+                deleted = [Name(*name) for name in snapshot.deleted(connection, since.cursor)]
+        return msgspec.json.encode(
+            Snapshot(
+                epoch=outlook.epoch,
+                cursor=outlook.cursor,
+                lease=self.lease,
+                full=not known,
+                hosts=msgspec.Raw(hosts),
+                deleted=deleted,
+                lapsing=self._lapsing(outlook, now),
+            )
+        )
+
+    def _everything(self, outlook: Outlook) -> bytes:
+        place = Since(outlook.epoch, outlook.cursor)
+        written = self._written
+        if written is None or written[0] != place:
+            with self._lock:
+                written = self._written
+                if written is None or written[0] != place:
+                    with self._store.read() as connection:
+                        written = (place, _written(snapshot.told(connection)))
+                    self._written = written
+        return written[1]
+
+    def _lapsing(self, outlook: Outlook, now: int) -> list[Lapse]:
+        if not self.lapses_in_lease(outlook, now):
+            return []
+        with self._store.read() as connection:
+            found = snapshot.lapsing(connection, now + self._lease_ms)
+        return [
+            Lapse(item.region, item.host, max(item.deadline - now, 0) / 1000) for item in found
+        ]  # fmt: skip
+
+
+def _written(told: list[snapshot.Told]) -> bytes:
+    return msgspec.json.encode([HostVerdict(*item, tags={}) for item in told])
