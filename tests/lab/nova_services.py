@@ -139,6 +139,8 @@ class NovaServices(integrated_helpers.ProviderUsageBaseTestCase):
             enabled_filters=self._oat_filters,
             group="filter_scheduler",
         )
+        # The default lets a project have ten servers.
+        self.flags(instances=-1, cores=-1, ram=-1, group="quota")
         trusted_computing.register_opts(nova.conf.CONF)
         if self._oat_options:
             self.flags(group="trusted_computing", **self._oat_options)
