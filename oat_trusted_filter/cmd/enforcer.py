@@ -12,12 +12,16 @@
 """Entry point of ``oat-enforcer``."""
 
 import sys
+import warnings
 
 
 def main() -> int:
     """Run the enforcer; returns the exit status, which ``oat-enforcer --help`` explains."""
     try:
-        from oat_trusted_filter.enforcer.program import run  # noqa: PLC0415 - may fail, see below
+        with warnings.catch_warnings():
+            # Below tooz eventlet is imported if it is there, which says that it is deprecated.
+            warnings.simplefilter("ignore")
+            from oat_trusted_filter.enforcer.program import run  # noqa: PLC0415 - may fail
     except ImportError as error:
         # The base install has no coordination library.
         sys.stderr.write(f"oat-enforcer: {error}; install oat-trusted-filter[enforcer]\n")

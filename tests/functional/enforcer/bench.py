@@ -71,7 +71,9 @@ class Backend(ScriptedBackend):
     def __enter__(self):
         super().__enter__()
         base = self._server.RequestHandlerClass
-        self._server.RequestHandlerClass = type("WithReports", (base,), {"do_POST": _take_report})
+        self._server.RequestHandlerClass = type(
+            "WithReports", (base,), {"do_POST": _take_report, "disable_nagle_algorithm": True}
+        )
         return self
 
     def judge(self, level, host, reason="", tags=None, provider=None):

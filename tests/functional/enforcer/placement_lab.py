@@ -175,6 +175,7 @@ class Front:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # otherwise each answer waits for a delayed acknowledgement
     script = None
 
     def log_message(self, *args):
