@@ -24,12 +24,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.lab.backend import Backend
+from tests.lab.backend import Backend, BackendError
+from tests.lab.boots import ReplayError
 from tests.lab.nova import NovaCloud
+from tests.lab.swtpm import SoftwareTpmError
 from tests.lab.wait import WaitTimeout, wait_for
 from tools.demonstration.by_hand import wait_for_quit
 from tools.demonstration.console import command, say, step, table
-from tools.demonstration.hosts import ComputeHost, Operator
+from tools.demonstration.hosts import ComputeHost, OatError, Operator
 from tools.demonstration.placements import Placements
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
@@ -45,6 +47,7 @@ GOOD = ("compute-1", "compute-2")
 
 # Shorter than one would have it in a cloud, so that nobody waits for minutes.
 ROUND_SECONDS = 1
+CHALLENGE_SECONDS = 10
 LIFETIME_SECONDS = 20
 LEASE_SECONDS = 8
 
@@ -93,6 +96,7 @@ def _start_backend(stack: contextlib.ExitStack, hosts: dict[str, ComputeHost]) -
             ("attestation", "ek_ca_dir"): str(vendor),
             ("attestation", "allow_software_tpm"): True,
             ("attestation", "interval"): ROUND_SECONDS,
+            ("attestation", "challenge_lifetime"): CHALLENGE_SECONDS,
             ("attestation", "verdict_lifetime"): LIFETIME_SECONDS,
             ("attestation", "verdict_lease"): LEASE_SECONDS,
         },
@@ -130,7 +134,11 @@ def _enrol(hosts: dict[str, ComputeHost], backend: Backend, operator: Operator) 
         "the first evidence of all three",
     )
     from_hosts = [word for name in GOOD for word in ("--from-host", name)]
-    _oat(operator, "reference", "create", "debian-12", *from_hosts)
+    _oat(
+        operator, "reference", "create", "debian-12", *from_hosts,
+        "-c", "name", "-c", "kind", "-c", "pcrs", "-c", "events",
+    )  # fmt: skip
+    say("PCRs that differ between the two (boot entries, disks, command line, initrd) are left out")
     _wait_for_levels(operator, {"compute-1": "trusted", "compute-2": "trusted"})
     _wait_for_levels(operator, {"compute-3": "untrusted"})
     _show_hosts(operator)
@@ -276,7 +284,7 @@ def main() -> int:
             if arguments.keep:
                 wait_for_quit(placements, backend, operator)
             step("Stopping everything")
-    except (RuntimeError, OSError, WaitTimeout) as error:
+    except (BackendError, OatError, OSError, ReplayError, SoftwareTpmError, WaitTimeout) as error:
         print(f"tools/demo: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

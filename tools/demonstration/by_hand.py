@@ -29,8 +29,7 @@ def wait_for_quit(placements: Placements, backend: Backend, operator: Operator) 
     say("the backend runs again and the hosts attest; in another terminal, in this folder:")
     for line in (
         f"export PATH={PROGRAMS}:$PATH",
-        f"export OAT_ENDPOINT={backend.endpoint} OAT_CACERT={backend.cacert}",
-        f"export OAT_TOKEN=$(sed -n 's/.*OAT_TOKEN=//p' {backend.openrc})",
+        f". {backend.state_dir / 'admin-openrc'}",
         "oat host list",
         "oat host show compute-3",
         "oat verdict list",

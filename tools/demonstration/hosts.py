@@ -26,6 +26,10 @@ from tools.demonstration.console import PROGRAMS
 _STOP_SECONDS = 5.0
 
 
+class OatError(Exception):
+    """A command of the operator failed."""
+
+
 class ComputeHost:
     """The host.
 
@@ -118,7 +122,7 @@ class Operator:
     def run(self, *arguments: str) -> str:
         """Run a command to its end and return what it printed.
 
-        :raises RuntimeError: it failed; the text is what it complained about.
+        :raises OatError: it failed; the text is what it complained about.
         """
         ran = subprocess.run(
             [str(PROGRAMS / "oat"), *arguments],
@@ -129,7 +133,7 @@ class Operator:
             text=True,
         )
         if ran.returncode != 0:
-            raise RuntimeError(f"oat {' '.join(arguments)}: {ran.stderr.strip()}")
+            raise OatError(f"oat {' '.join(arguments)}: {ran.stderr.strip()}")
         return ran.stdout
 
     def hosts(self) -> dict[str, Mapping[str, Any]]:

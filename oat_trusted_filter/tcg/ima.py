@@ -1,0 +1,216 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""The measurement list of Linux' Integrity Measurement Architecture: parse it, and lead PCR 10.
+
+Source: Linux kernel, security/integrity/ima (ima_fs.c ``ima_measurements_show``, ima_crypto.c
+``ima_calc_field_array_hash_tfm``, ima_template_lib.c), Documentation/security/IMA-templates.rst.
+The list is in the byte order of the host, which is little-endian on every machine with UEFI here.
+
+An entry holds the SHA-1 digest of its template data. What is extended is, for each bank, the digest
+of the template data with the hash of the bank, or, on kernels before 5.8 and for banks the kernel
+has no hash for, the SHA-1 digest padded with zeros. After a violation (a file was open for writing
+while it was measured) the entry holds zeros, and ones are extended.
+"""
+
+import hashlib
+import struct
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from oat_trusted_filter.tcg.algorithms import digest_size, new_hash
+from oat_trusted_filter.tcg.errors import FormatError
+
+IMA_PCR = 10
+#: One template: the longest path, a signature and a buffer, with room to spare.
+MAX_TEMPLATE_BYTES = 128 * 1024
+
+_HEAD = struct.Struct("<I20sI")
+_U32 = struct.Struct("<I")
+_LEGACY = b"ima"
+_LEGACY_NAME_BYTES = 256
+_TEMPLATES = {
+    b"ima-ng": ("d-ng", "n-ng"),
+    b"ima-sig": ("d-ng", "n-ng", "sig"),
+    b"ima-buf": ("d-ng", "n-ng", "buf"),
+    b"ima-modsig": ("d-ng", "n-ng", "sig", "d-modsig", "modsig"),
+    b"ima-ngv2": ("d-ngv2", "n-ng"),
+    b"ima-sigv2": ("d-ngv2", "n-ng", "sig"),
+}
+_MAX_NAME = 32
+_ZEROS = bytes(20)
+
+
+class ImaEntry(NamedTuple):
+    """One entry; a tuple, for there may be a million and a dataclass takes twice as long."""
+
+    pcr: int
+    template: str
+    template_digest: bytes
+    """SHA-1; zeros for a violation."""
+    template_data: bytes
+    """What digests are made from."""
+    end: int
+    """Offset behind the entry in the bytes it was read from."""
+    algorithm: str
+    """Hash of the file digest, ``sha256`` for instance."""
+    file_digest: bytes
+    path: str
+    """As the kernel wrote it; what is not UTF-8 is escaped."""
+    signature: bytes
+    """The file's signature (security.ima), empty if the template has none."""
+
+    @property
+    def violation(self) -> bool:
+        """The file was not measured reliably."""
+        return self.template_digest == _ZEROS
+
+
+def parse_ima_log(data: bytes, first: int = 0) -> Iterator[ImaEntry]:
+    """The entries, one after the other, so that a list of any length needs little memory.
+
+    :param data: binary_runtime_measurements, or a part of it that begins at an entry.
+    :param first: number of the first entry in the whole list, for messages.
+    :raises FormatError: ``ima-log-truncated``, ``ima-log-template`` or ``ima-log-entry``, when the
+        iteration comes to the entry.
+    """
+    offset, number = 0, first
+    while offset < len(data):
+        try:
+            entry = _entry(data, offset, number)
+        except struct.error:
+            raise _truncated(number) from None
+        yield entry
+        offset = entry.end
+        number += 1
+
+
+class ImaReplay:
+    """PCR 10 as the entries lead it, in several banks at once.
+
+    :param values: where it begins; zeros after a boot.
+    :param padded: banks that are extended with the padded SHA-1 digest.
+    """
+
+    def __init__(self, values: Mapping[str, bytes], padded: frozenset[str] = frozenset()) -> None:
+        self.values = dict(values)
+        self._padded = padded
+        self._ones = {bank: b"\xff" * digest_size(bank) for bank in values}
+
+    def extend(self, entry: ImaEntry, number: int) -> None:
+        """Take one entry in.
+
+        :raises FormatError: ``ima-log-digest``, the entry's digest is not that of its data.
+        """
+        values, data, sha1 = self.values, entry.template_data, entry.template_digest
+        if sha1 == _ZEROS:
+            for bank, value in values.items():
+                values[bank] = new_hash(bank, value + self._ones[bank]).digest()
+            return
+        if hashlib.sha1(data, usedforsecurity=False).digest() != sha1:
+            raise FormatError(
+                "ima-log-digest",
+                f"entry {number} of the IMA log, {entry.path!r}: its data does not have the digest "
+                "beside it",
+            )
+        for bank, value in values.items():
+            if bank in self._padded:
+                digest = sha1.ljust(len(value), b"\0")
+            else:
+                digest = sha1 if bank == "sha1" else new_hash(bank, data).digest()
+            values[bank] = new_hash(bank, value + digest).digest()
+
+
+def _entry(data: bytes, offset: int, number: int) -> ImaEntry:
+    pcr, digest, name_length = _HEAD.unpack_from(data, offset)
+    offset += _HEAD.size
+    if name_length > _MAX_NAME:
+        raise FormatError(
+            "ima-log-template",
+            f"entry {number} of the IMA log has a template name of {name_length} bytes",
+        )
+    template = data[offset : offset + name_length]
+    offset += name_length
+    if template == _LEGACY:
+        return _legacy_entry(data, offset, number, pcr, digest)
+    fields = _TEMPLATES.get(template)
+    if fields is None:
+        raise FormatError(
+            "ima-log-template", f"entry {number} of the IMA log has the template {template!r}"
+        )
+    (length,) = _U32.unpack_from(data, offset)
+    start, end = offset + 4, offset + 4 + length
+    if length > MAX_TEMPLATE_BYTES:
+        raise _malformed(number, f"it claims {length} bytes")
+    if end > len(data):
+        raise _truncated(number)
+    body = data[start:end]
+    values = _fields(body, len(fields), number)
+    algorithm, file_digest = _file_digest(values[0], number)
+    return ImaEntry(
+        pcr,
+        template.decode(),
+        digest,
+        body,
+        end,
+        algorithm,
+        file_digest,
+        _path(values[1]),
+        values[2] if len(fields) > 2 and fields[2] == "sig" else b"",
+    )
+
+
+def _legacy_entry(data: bytes, offset: int, number: int, pcr: int, digest: bytes) -> ImaEntry:
+    """Template "ima": no length of the whole, and the name is padded before it is hashed."""
+    file_digest = data[offset : offset + 20]
+    (length,) = _U32.unpack_from(data, offset + 20)
+    end = offset + 24 + length
+    if length >= _LEGACY_NAME_BYTES:
+        raise _malformed(number, f"it claims a name of {length} bytes")
+    if end > len(data):
+        raise _truncated(number)
+    name = data[offset + 24 : end]
+    hashed = file_digest + name.ljust(_LEGACY_NAME_BYTES, b"\0")
+    return ImaEntry(pcr, "ima", digest, hashed, end, "sha1", file_digest, _path(name), b"")
+
+
+def _fields(body: bytes, count: int, number: int) -> list[bytes]:
+    found = []
+    position = 0
+    for _ in range(count):
+        (length,) = _U32.unpack_from(body, position)
+        position += 4 + length
+        if position > len(body):
+            raise _malformed(number, "a field goes beyond its template")
+        found.append(body[position - length : position])
+    if position != len(body):
+        raise _malformed(number, "bytes are left over behind its fields")
+    return found
+
+
+def _file_digest(field: bytes, number: int) -> tuple[str, bytes]:
+    """``sha256:\\0`` and the digest; version 2 of the field begins with ``ima:`` or ``verity:``."""
+    names, separator, digest = field.partition(b":\0")
+    if not separator:
+        raise _malformed(number, "its file digest names no algorithm")
+    return names.decode("ascii", "backslashreplace").rpartition(":")[2], digest
+
+
+def _path(name: bytes) -> str:
+    return name.removesuffix(b"\0").decode("utf-8", "backslashreplace")
+
+
+def _truncated(number: int) -> FormatError:
+    return FormatError("ima-log-truncated", f"the IMA log ends inside entry {number}")
+
+
+def _malformed(number: int, why: str) -> FormatError:
+    return FormatError("ima-log-entry", f"entry {number} of the IMA log is malformed: {why}")
