@@ -186,6 +186,8 @@ def _fields(body: bytes, count: int, number: int) -> list[bytes]:
     found = []
     position = 0
     for _ in range(count):
+        if position + 4 > len(body):
+            raise _malformed(number, "it lacks a field")
         (length,) = _U32.unpack_from(body, position)
         position += 4 + length
         if position > len(body):
