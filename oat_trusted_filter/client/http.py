@@ -28,7 +28,7 @@ from oat_trusted_filter.client.errors import (
     ClientError,
 )
 from oat_trusted_filter.client.transport import LARGEST_BODY, Reply, Transport
-from oat_trusted_filter.client.verdicts import VerdictReply, parse_reply
+from oat_trusted_filter.client.verdicts import VerdictReply, parse_not_modified, parse_reply
 
 __all__ = [
     "AttestationClient",
@@ -129,7 +129,7 @@ class AttestationClient:
         if reply.status == _NOT_MODIFIED:
             if etag is None:
                 raise BadReply("reply-invalid", "304 to a request that was not conditional")
-            return parse_reply(None, reply.headers, reply.sent_at)
+            return parse_not_modified(reply.headers, reply.sent_at)
         return parse_reply(_decoded(reply), reply.headers, reply.sent_at)
 
     def _exchange(

@@ -75,19 +75,27 @@ class VerdictReply:
         return f"{self.epoch}:{self.cursor}"
 
 
-def parse_reply(body: Any, headers: Mapping[str, str], sent_at: float) -> VerdictReply:
-    """Check a reply.
+def parse_not_modified(headers: Mapping[str, str], sent_at: float) -> VerdictReply:
+    """Check a 304, which has no body.
 
-    :param body: the decoded body, None for a 304.
+    :raises BadReply: ``reply-invalid``, there is no lease.
+    """
+    found = {name.lower(): value for name, value in headers.items()}
+    lease = _header_seconds(found.get("oat-lease"))
+    if lease is None:
+        raise _invalid("OAT-Lease", None)
+    return VerdictReply(lease=lease, sent_at=sent_at, etag=found.get("etag"), not_modified=True)
+
+
+def parse_reply(body: Any, headers: Mapping[str, str], sent_at: float) -> VerdictReply:
+    """Check a reply with a body.
+
+    :param body: the decoded body.
     :raises BadReply: ``reply-invalid``, with the field that is wrong.
     """
     found = {name.lower(): value for name, value in headers.items()}
     etag = found.get("etag")
     lease = _header_seconds(found.get("oat-lease"))
-    if body is None:
-        if lease is None:
-            raise _invalid("OAT-Lease", found.get("oat-lease"))
-        return VerdictReply(lease=lease, sent_at=sent_at, etag=etag, not_modified=True)
     if not isinstance(body, Mapping):
         raise BadReply("reply-invalid", "the reply is not a JSON object")
     stated = _seconds(body.get("lease"), "lease")

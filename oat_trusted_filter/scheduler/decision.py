@@ -12,9 +12,9 @@
 """Which hosts may take a server, and why the others may not."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from oat_trusted_filter.client.verdicts import TRUSTED, UNTRUSTED
 from oat_trusted_filter.scheduler.extra_specs import Demand
@@ -35,46 +35,73 @@ class Host(Protocol):
 HostT = TypeVar("HostT", bound=Host)
 
 
-def passing(
+@dataclass(frozen=True, slots=True)
+class Decision(Generic[HostT]):
+    """The hosts of one pass, in the order they came."""
+
+    passed: list[HostT]
+    refused: list[HostT]
+    not_trusted: list[HostT]
+    """The refused ones, unless the flavor asks for something else or the pass was lenient."""
+    view: View
+
+    def reasons(self) -> Iterator[tuple[HostT, str]]:
+        """Each host that is refused, with the reason."""
+        for host in self.refused:
+            verdict = self.view.verdict_on(host.nodename)
+            yield host, f"{verdict.level} ({printable(verdict.reason) or 'no reason given'})"
+
+
+def decide(
     hosts: Sequence[HostT], demand: Demand, view: View, *, lenient: bool = False
-) -> list[HostT]:
-    """The hosts that are as the flavor asks.
+) -> Decision[HostT]:
+    """Which hosts are as the flavor asks.
 
     Names are compared as they are: no case folding, no short names.
 
     :param lenient: refuse only hosts with a valid verdict that says the contrary.
     """
+    refused: list[HostT] = []
+    # Called where a host does not pass; that it returns nothing leaves the host out of the list. So
+    # ten thousand hosts are looked at once.
+    refuse: Callable[[HostT], object] = refused.append
+    level = view.level
     if lenient:
         contrary = UNTRUSTED if demand is Demand.TRUSTED else TRUSTED
-        return [h for h in hosts if view.verdict_on(h.nodename).level != contrary]
-    if demand is Demand.TRUSTED:
+        passed = [h for h in hosts if level(h.nodename) != contrary or refuse(h)]
+    elif demand is Demand.TRUSTED:
         trusted = view.trusted
-        return [h for h in hosts if h.nodename in trusted]
-    return [h for h in hosts if view.verdict_on(h.nodename).level == UNTRUSTED]
+        passed = [h for h in hosts if h.nodename in trusted or refuse(h)]
+        return Decision(passed, refused, refused, view)
+    else:
+        passed = [h for h in hosts if level(h.nodename) == UNTRUSTED or refuse(h)]
+    not_trusted = [h for h in hosts if level(h.nodename) != TRUSTED]
+    return Decision(passed, refused, not_trusted, view)
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """The verdicts on the hosts of one pass."""
+    """How many hosts of a pass pass, and the verdicts on those that are not trusted."""
 
+    passed: int
     total: int
-    counts: Counter[HostVerdict]
-    """Of those that are not trusted."""
+    verdicts: Counter[HostVerdict]
 
     @classmethod
-    def of(cls, hosts: Sequence[Host], view: View) -> "Account":
-        """Count them."""
-        trusted = view.trusted
-        counts = Counter(view.verdict_on(h.nodename) for h in hosts if h.nodename not in trusted)
-        return cls(len(hosts), counts)
+    def of(cls, decision: Decision[HostT]) -> "Account":
+        """Count the hosts of a pass."""
+        return cls(
+            passed=len(decision.passed),
+            total=len(decision.passed) + len(decision.refused),
+            verdicts=decision.view.count([host.nodename for host in decision.not_trusted]),
+        )
 
     def __str__(self) -> str:
-        """``3 of 40 hosts trusted; 30 unknown (not-enrolled), 7 untrusted (pcr-mismatch)``."""
+        """``3 of 40 hosts pass; 30 unknown (not-enrolled), 7 untrusted (pcr-mismatch)``."""
         levels: dict[str, Counter[str]] = {}
-        for verdict, count in self.counts.items():
+        for verdict, count in self.verdicts.items():
             levels.setdefault(verdict.level, Counter())[verdict.reason] += count
-        trusted = self.total - self.counts.total()
-        text = f"{trusted} of {self.total} hosts trusted"
+        text = f"{self.passed} of {self.total} hosts pass"
         rest = ", ".join(_level_text(level, levels[level]) for level in sorted(levels))
         return f"{text}; {rest}" if rest else text
 
@@ -88,17 +115,6 @@ def _level_text(level: str, reasons: "Counter[str]") -> str:
         left = reasons.total() - sum(count for _, count in named)
         texts += [f"{left} others"] if left else []
     return f"{reasons.total()} {level}" + (f" ({', '.join(texts)})" if texts else "")
-
-
-def refusals(
-    hosts: Sequence[HostT], passed: Sequence[HostT], view: View
-) -> Iterator[tuple[HostT, str]]:
-    """Each host that is not among those passed, with the reason."""
-    kept = set(map(id, passed))
-    for host in hosts:
-        if id(host) not in kept:
-            verdict = view.verdict_on(host.nodename)
-            yield host, f"{verdict.level} ({printable(verdict.reason) or 'no reason given'})"
 
 
 def printable(text: str) -> str:

@@ -16,11 +16,14 @@
     ``untrusted``: only hosts with a valid verdict that is exactly that; deprecated.
     Anything else, other case and blanks included: no host at all, and the log says why. A value
     nobody understands must not turn into a server on any host.
+Any other key with that prefix, in any case and with blanks around it
+    No host at all: it is a slip of the pen for the one above.
 """
 
 import enum
 from collections.abc import Mapping
 
+PREFIX = "trust:"
 TRUSTED_HOST = "trust:trusted_host"
 
 
@@ -40,19 +43,21 @@ class DemandError(ValueError):
     code = "extra-spec-invalid"
 
 
-def read_demand(extra_specs: Mapping[str, str] | None) -> Demand | None:
+def read_demand(extra_specs: Mapping[str, str | None] | None) -> Demand | None:
     """What the flavor asks for, or None if it does not ask for trust.
 
-    :raises DemandError: a value other than those above.
+    :raises DemandError: a key or a value other than those above.
     """
-    if not extra_specs:
-        return None
-    value = extra_specs.get(TRUSTED_HOST)
-    if value is None:
-        return None
-    try:
-        return Demand(value)
-    except ValueError:
-        raise DemandError(
-            f"the flavor has {TRUSTED_HOST}={value!r}; it has to be exactly 'trusted'"
-        ) from None
+    demand = None
+    for key, value in (extra_specs or {}).items():
+        if not key.strip().lower().startswith(PREFIX):
+            continue
+        if key != TRUSTED_HOST:
+            raise DemandError(f"the flavor has {key!r}; the only such key is {TRUSTED_HOST!r}")
+        try:
+            demand = Demand(value)
+        except ValueError:
+            raise DemandError(
+                f"the flavor has {TRUSTED_HOST}={value!r}; it has to be exactly 'trusted'"
+            ) from None
+    return demand

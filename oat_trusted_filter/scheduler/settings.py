@@ -11,7 +11,7 @@
 # under the License.
 """What an operator has set for the filter, read once, and the client that follows from it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from oslo_config import cfg
@@ -29,25 +29,49 @@ _LONGEST_TOKEN = 4096
 class Settings:
     """The options of the group ``[trusted_computing]``; times in seconds."""
 
-    endpoint: str
+    endpoint: str | None
+    """None: neither it nor a server is set."""
     ca_file: str | None
     insecure: bool
     token_file: str | None
     username: str | None
-    password: str | None
-    auth_blob: str | None
+    password: str | None = field(repr=False)
+    auth_blob: str | None = field(repr=False)
     max_age: float
     deadline: float
     refresh_interval: float
     region: str
     check_rebuild: str
     observe: bool
+    api_url: str | None
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What an operator should be told about what is set."""
+        found = []
+        if self.insecure:
+            found.append(
+                "attestation_insecure_ssl is set: the certificate of the attestation backend is "
+                "not checked, so anybody in between can call a host trusted"
+            )
+        elif (self.endpoint or "").lower().startswith("http:"):
+            found.append(
+                "endpoint is not https: anybody in between can read the token and call a host "
+                "trusted"
+            )
+        if self.observe:
+            found.append(
+                "enforcement = observe: hosts that are not trusted are only named in the log, and "
+                "flavors that ask for trust get them"
+            )
+        if self.api_url:
+            found.append("attestation_api_url has no effect any more")
+        return tuple(found)
 
     @classmethod
     def from_conf(cls, conf: cfg.ConfigOpts) -> "Settings":
         """Read the options, which have to be registered.
 
-        :raises ClientError: ``not-configured``, no backend is named.
         :raises cfg.Error: an option has a value it cannot have.
         """
         group = conf.trusted_computing
@@ -65,13 +89,19 @@ class Settings:
             region=group.region,
             check_rebuild=group.check_rebuild,
             observe=group.enforcement == "observe",
+            api_url=group.attestation_api_url,
         )
 
     def make_client(self) -> AttestationClient:
         """A client for the backend; nothing is sent yet.
 
-        :raises ClientError: a file is missing or an option makes no sense.
+        :raises ClientError: a file is missing or an option makes no sense; ``not-configured``: no
+            backend is named.
         """
+        if self.endpoint is None:
+            raise ClientError(
+                "not-configured", "neither endpoint nor attestation_server is set for the filter"
+            )
         return AttestationClient(
             self.endpoint,
             token=_read_token(self.token_file) if self.token_file else None,
@@ -84,11 +114,9 @@ class Settings:
         )
 
 
-def _endpoint(server: str | None, port: int) -> str:
+def _endpoint(server: str | None, port: int) -> str | None:
     if not server:
-        raise ClientError(
-            "not-configured", "neither endpoint nor attestation_server is set for the filter"
-        )
+        return None
     if ":" in server and not server.startswith("["):
         server = f"[{server}]"
     return f"https://{server}:{port}"

@@ -13,7 +13,8 @@
 
 import dataclasses
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -112,6 +113,20 @@ class View:
             return NOT_ENROLLED if self.valid else NO_VERDICTS
         return LAPSED if name in self._lapsed else verdict
 
+    def level(self, name: str) -> str:
+        """The level of the verdict on one host at this moment."""
+        return self.verdict_on(name).level
+
+    def count(self, names: Sequence[str]) -> Counter[HostVerdict]:
+        """How many of these hosts have which verdict at this moment."""
+        if self._lapsed:
+            return Counter(map(self.verdict_on, names))
+        nothing = NOT_ENROLLED if self.valid else NO_VERDICTS
+        found: Counter[HostVerdict] = Counter()
+        for verdict, count in Counter(map(self._verdicts.get, names)).items():
+            found[verdict or nothing] += count
+        return found
+
 
 def apply_reply(
     known: VerdictSnapshot | None, reply: VerdictReply, region: str, max_age: float
@@ -156,10 +171,13 @@ def apply_reply(
 
 def _worst(records: tuple[VerdictRecord, ...], region: str) -> dict[str, HostVerdict]:
     found: dict[str, HostVerdict] = {}
+    # One object for all hosts of which the same is said: it saves memory, and time to compare them.
+    same: dict[HostVerdict, HostVerdict] = {}
     for record in records:
         if record.region != region:
             continue
         other = found.get(record.host)
         if other is None or _BADNESS[record.level] > _BADNESS[other.level]:
-            found[record.host] = HostVerdict(record.level, record.reason)
+            verdict = HostVerdict(record.level, record.reason)
+            found[record.host] = same.setdefault(verdict, verdict)
     return found

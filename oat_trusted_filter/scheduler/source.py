@@ -74,24 +74,22 @@ class VerdictSource:
         deadline: float,
         refresh_interval: float,
         max_age: float,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._make_client = make_client
         self._region = region
         self._deadline = deadline
         self._refresh_interval = refresh_interval
         self._max_age = max_age
-        self._clock = clock
         self._processes: dict[int, _Process] = {}
 
     def view(self) -> View:
         """The verdicts, refreshed if that is due. Waits no longer than the deadline."""
         process = self._process()
-        now = self._clock()
+        now = time.monotonic()
         snapshot = process.snapshot
         if snapshot is None or not self._fresh(snapshot, now):
             self._refresh(process, now)
-            now = self._clock()
+            now = time.monotonic()
             snapshot = process.snapshot
         return View(snapshot, now, process.problem)
 
@@ -126,7 +124,7 @@ class VerdictSource:
 
     def _fly(self, process: _Process, flight: _Flight, known: VerdictSnapshot | None) -> None:
         """Make the request and take note of how it ended, whatever happens."""
-        started = self._clock()
+        started = time.monotonic()
         result: VerdictSnapshot | None = None
         problem = "the request ended without a result"
         try:
@@ -168,7 +166,7 @@ class VerdictSource:
         process.start_over = False
 
     def _failed(self, process: _Process, problem: str, started: float) -> None:
-        now = self._clock()
+        now = time.monotonic()
         hung = now - started >= self._deadline * 0.9
         pause = max(PAUSE_DEADLINES * self._deadline, PAUSE) if hung else PAUSE
         process.retry_at = now + pause

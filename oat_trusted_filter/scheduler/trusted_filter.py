@@ -32,10 +32,9 @@ from oslo_log import log as logging
 from oat_trusted_filter.client.errors import ClientError
 from oat_trusted_filter.conf import trusted_computing
 from oat_trusted_filter.scheduler import settings as filter_settings
-from oat_trusted_filter.scheduler.decision import Account, passing, refusals
+from oat_trusted_filter.scheduler.decision import Account, Decision, decide, printable
 from oat_trusted_filter.scheduler.extra_specs import Demand, DemandError, read_demand
 from oat_trusted_filter.scheduler.settings import Settings
-from oat_trusted_filter.scheduler.snapshot import View
 from oat_trusted_filter.scheduler.source import VerdictSource
 
 LOG = logging.getLogger(__name__)
@@ -59,12 +58,16 @@ class TrustedFilter(filters.BaseHostFilter):
         self._mistake: str | None = None
         try:
             self._configure(nova.conf.CONF)
-        except (ClientError, cfg.Error) as error:
+        except cfg.Error as error:
             self._mistake = " ".join(str(error).split())
             LOG.error(
                 "[trusted_computing] cannot be used: %s; flavors that ask for trust find no host",
                 self._mistake,
             )
+        except Exception as error:
+            # It would end nova-scheduler, for plain flavors too.
+            self._mistake = f"internal error, {type(error).__name__}"
+            LOG.exception("TrustedFilter cannot start; flavors that ask for trust find no host")
 
     def _configure(self, conf: cfg.ConfigOpts) -> None:
         trusted_computing.register_opts(conf)
@@ -76,18 +79,8 @@ class TrustedFilter(filters.BaseHostFilter):
             refresh_interval=settings.refresh_interval,
             max_age=settings.max_age,
         )
-        if settings.insecure:
-            LOG.warning(
-                "[trusted_computing] attestation_insecure_ssl is set: the certificate of the "
-                "attestation backend is not checked, so anybody in between can call a host trusted"
-            )
-        if settings.observe:
-            LOG.warning(
-                "[trusted_computing] enforcement = observe: hosts that are not trusted are only "
-                "named in the log, and flavors that ask for trust get them"
-            )
-        if conf.trusted_computing.attestation_api_url:
-            LOG.warning("[trusted_computing] attestation_api_url has no effect any more")
+        for warning in settings.warnings:
+            LOG.warning("[trusted_computing] %s", warning)
         try:
             settings.make_client()
         except ClientError as error:
@@ -105,33 +98,45 @@ class TrustedFilter(filters.BaseHostFilter):
         :param spec_obj: Nova's RequestSpec.
         """
         try:
-            demand = read_demand(_extra_specs(spec_obj))
-            if demand is None:
-                return hosts
-            return self._trusted_pass(list(hosts), spec_obj, demand)
-        except DemandError as error:
-            return self._refuse_all(hosts, spec_obj, str(error))
+            return self._answer(hosts, spec_obj)
         except Exception:
             # It would put the server into ERROR with the name of the exception, or worse.
-            LOG.exception("TrustedFilter failed, no host is passed")
-            return []
+            LOG.exception("TrustedFilter failed")
+            return hosts if self._settings is not None and self._settings.observe else []
 
-    def _trusted_pass(self, hosts: list[Any], spec_obj: Any, demand: Demand) -> Sequence[Any]:
+    def _answer(self, hosts: Sequence[Any], spec_obj: Any) -> Sequence[Any]:
+        try:
+            demand = read_demand(_extra_specs(spec_obj))
+        except DemandError as error:
+            if self._goes_unchecked(spec_obj):
+                return hosts
+            return self._refuse_all(hosts, spec_obj, str(error))
+        if demand is None or self._goes_unchecked(spec_obj):
+            return hosts
         settings, source = self._settings, self._source
-        rebuild = scheduler_utils.request_is_rebuild(spec_obj)
         if settings is None or source is None:
             return self._refuse_all(hosts, spec_obj, f"the filter is not set up: {self._mistake}")
-        if rebuild and settings.check_rebuild == filter_settings.OFF:
-            return hosts
         if demand is Demand.UNTRUSTED:
             LOG.warning(
                 "%s asks for hosts that are untrusted, which is deprecated", _title(spec_obj)
             )
         view = source.view()
-        lenient = rebuild and settings.check_rebuild == filter_settings.UNTRUSTED_ONLY
-        passed = passing(hosts, demand, view, lenient=lenient)
-        _report(hosts, passed, spec_obj, view, observe=settings.observe)
-        return hosts if settings.observe else passed
+        lenient = (
+            settings.check_rebuild == filter_settings.UNTRUSTED_ONLY
+            and scheduler_utils.request_is_rebuild(spec_obj)
+        )
+        decision = decide(hosts, demand, view, lenient=lenient)
+        _report(decision, spec_obj, observe=settings.observe)
+        return hosts if settings.observe else decision.passed
+
+    def _goes_unchecked(self, spec_obj: Any) -> bool:
+        """Whether it is a rebuild and the operator wants none of them checked."""
+        settings = self._settings
+        return (
+            settings is not None
+            and settings.check_rebuild == filter_settings.OFF
+            and scheduler_utils.request_is_rebuild(spec_obj)
+        )
 
     def _refuse_all(self, hosts: Sequence[Any], spec_obj: Any, why: str) -> Sequence[Any]:
         if self._settings is not None and self._settings.observe:
@@ -157,27 +162,22 @@ def _title(spec_obj: Any) -> str:
     return f"server {server or '?'} of flavor {flavor}"
 
 
-def _report(
-    hosts: Sequence[Any], passed: Sequence[Any], spec_obj: Any, view: View, *, observe: bool
-) -> None:
+def _report(decision: Decision[Any], spec_obj: Any, *, observe: bool) -> None:
     """One line for the request, and at debug one for each host that is refused."""
-    title = _title(spec_obj)
+    title, view = _title(spec_obj), decision.view
+    observed = "; nothing is refused, as enforcement = observe" if observe else ""
     if not view.valid:
         LOG.warning(
-            "%s: %d of %d hosts pass, there are no valid verdicts: %s",
+            "%s: %d of %d hosts pass, there are no valid verdicts: %s%s",
             title,
-            len(passed),
-            len(hosts),
+            len(decision.passed),
+            len(decision.passed) + len(decision.refused),
             view.problem or "the lease has ended",
+            observed,
         )
     elif LOG.isEnabledFor(logging.INFO):
-        LOG.info(
-            "%s: %s%s",
-            title,
-            Account.of(hosts, view),
-            "; nothing is refused, as enforcement = observe" if observe else "",
-        )
+        LOG.info("%s: %s%s", title, Account.of(decision), observed)
     if LOG.isEnabledFor(logging.DEBUG):
         word = "would be refused" if observe else "refused"
-        for host, reason in refusals(hosts, passed, view):
-            LOG.debug("%s: host %s %s: %s", title, host.nodename, word, reason)
+        for host, reason in decision.reasons():
+            LOG.debug("%s: host %s %s: %s", title, printable(host.nodename), word, reason)

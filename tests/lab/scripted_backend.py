@@ -170,9 +170,14 @@ class _Handler(BaseHTTPRequestHandler):
         script = self.script
         script.requests.append((self.path, dict(self.headers)))
         script.bodies.append(self.rfile.read(int(self.headers.get("Content-Length", 0))))
-        if script.fault is not None:
+        if script.fault is None:
+            self.answer_now()
+        else:
             script.fault(self)
-            return
+
+    def answer_now(self):
+        """Answer as a backend does that has no fault."""
+        script = self.script
         if not script.authorized(self.headers):
             reply(self, 401, {"code": "unauthorized", "detail": "who are you?"})
             return

@@ -244,6 +244,15 @@ def test_verdicts_are_asked_for_with_what_is_known(client, backend):
     assert headers["If-None-Match"] == '"epoch-1:1"'
 
 
+@pytest.mark.parametrize("body", [b"", b"null"])
+def test_an_empty_200_is_not_taken_for_a_304(client, backend, body):
+    first = client.get_verdicts()
+    backend.fault = status(200, body, OAT_Lease="3600", ETag=first.etag)
+    with pytest.raises(BadReply) as caught:
+        client.get_verdicts(first.since, first.etag)
+    assert caught.value.code == "reply-invalid"
+
+
 def test_a_304_nobody_asked_for_is_a_bad_reply(client, backend):
     backend.fault = status(304, b"", OAT_Lease="30")
     with pytest.raises(BadReply):

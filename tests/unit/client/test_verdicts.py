@@ -16,7 +16,7 @@ import copy
 import pytest
 
 from oat_trusted_filter.client.errors import BadReply
-from oat_trusted_filter.client.verdicts import parse_reply
+from oat_trusted_filter.client.verdicts import parse_not_modified, parse_reply
 
 BODY = {
     "epoch": "e",
@@ -69,14 +69,14 @@ def test_the_shorter_of_two_leases_counts():
 
 
 def test_a_304_needs_a_lease():
-    assert parse_reply(None, {"OAT-Lease": "12.5"}, 0.0).lease == 12.5
+    assert parse_not_modified({"oat-lease": "12.5"}, 7.0).lease == 12.5
     for headers in ({}, {"OAT-Lease": "long"}, {"OAT-Lease": "inf"}, {"OAT-Lease": "nan"}):
         with pytest.raises(BadReply) as caught:
-            parse_reply(None, headers, 0.0)
+            parse_not_modified(headers, 0.0)
         assert caught.value.code == "reply-invalid"
 
 
-@pytest.mark.parametrize("value", [[], "text", 7, True])
+@pytest.mark.parametrize("value", [None, [], "text", 7, True])
 def test_a_reply_that_is_no_object_is_refused(value):
     with pytest.raises(BadReply):
         parse_reply(value, {}, 0.0)
