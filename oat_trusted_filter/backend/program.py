@@ -51,6 +51,8 @@ def parse_configuration(
     conf = cfg.ConfigOpts()
     logging.register_options(conf)
     logging.set_defaults(default_log_levels=[*logging.get_default_log_levels(), *_QUIET])
+    # What a command was asked for goes to standard output, and nothing else.
+    conf.set_default("use_stderr", True)
     backend_conf.register_opts(conf)
     conf.register_cli_opts(list(cli_opts))
     try:

@@ -73,7 +73,8 @@ def _on_error(req: falcon.Request, resp: falcon.Response, error: Exception, para
         LOG.exception("%s: %s failed in an unforeseen way", req.context.request_id, req.method)
         problem = Problem("internal-error", "the service has failed; its log says more")
     elif problem.status >= 500:
-        LOG.error("%s: %s (%s)", req.context.request_id, problem.detail, problem.code)
+        cause = getattr(error, "orig", None) or error
+        LOG.error("%s: %s: %s", req.context.request_id, problem.code, cause)
     _answer(req, resp, problem)
 
 

@@ -62,7 +62,7 @@ ACTIVATION_LIFETIME_MS = 60_000
 #: The bank every TPM of a PC has ("TCG PC Client Platform TPM Profile"). A host that could leave it
 #: out of the list could have banks compared instead that its firmware never filled.
 NEEDED_BANK = "sha256"
-_MOST_INTERMEDIATES = 4
+_MOST_INTERMEDIATES = 16
 _ID_BYTES = 24
 _MANUFACTURER_LONGEST = 64
 

@@ -24,7 +24,7 @@ import datetime
 import hashlib
 import hmac
 import itertools
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import cast
 
 import falcon
@@ -168,6 +168,8 @@ def _judge_and_store(service: Service, submission: Submission) -> Outcome:
         subject = verdicts.subject(connection, name)
         if subject is None:
             raise _not_approved(connection, evidence)
+        if subject.software_tpm and not service.settings.allow_software_tpm:
+            raise Problem("ek-software-tpm", "software TPMs are not allowed any more")
         rules = service.rules.current(connection, subject.rules)
         log = _boot_log(service, connection, submission)
     now = service.clock()
@@ -331,4 +333,4 @@ def _previous(text: str | None) -> PreviousState | None:
 
 
 def _tpm_state(state: PreviousState | None) -> str | None:
-    return None if state is None else msgspec.json.encode(asdict(state)).decode()
+    return None if state is None else msgspec.json.encode(state).decode()

@@ -28,7 +28,7 @@ _NAME = r"\A(?!.*\.\.)[A-Za-z0-9](?:[A-Za-z0-9._:-]{0,253}[A-Za-z0-9])?\Z"
 _NAME_PATTERN = re.compile(_NAME)
 _DIGEST = r"\A[0-9a-f]{64}\Z"
 _UUID = r"\A[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}\Z"
-_HEX = re.compile(r"(?:[0-9a-f]{2})+")
+_HEX = re.compile(r"[0-9a-f]*")
 _PCR_NUMBERS = {str(number): number for number in range(24)}
 
 #: Name of a host or a service: ASCII, so nothing can look like something else.
@@ -109,16 +109,17 @@ def _bank_values(bank: str, values: dict[str, str]) -> dict[int, bytes]:
     if bank not in BANKS:
         raise Problem("field-invalid", "pcrs names a bank that is not known")
     digits = 2 * digest_size(bank)
-    found = {}
-    for key, value in values.items():
-        number = _PCR_NUMBERS.get(key)
-        if number is None or len(value) != digits or not _HEX.fullmatch(value):
-            raise Problem(
-                "field-invalid",
-                f"pcrs.{bank} is not an object of PCR numbers and {digits} lower-case hex digits",
-            )
-        found[number] = bytes.fromhex(value)
-    return found
+    right = (
+        values.keys() <= _PCR_NUMBERS.keys()
+        and set(map(len, values.values())) <= {digits}
+        and _HEX.fullmatch("".join(values.values()))
+    )
+    if not right:
+        raise Problem(
+            "field-invalid",
+            f"pcrs.{bank} is not an object of PCR numbers and {digits} lower-case hex digits",
+        )
+    return {_PCR_NUMBERS[key]: bytes.fromhex(value) for key, value in values.items()}
 
 
 def moment(milliseconds: int | None) -> str | None:
@@ -126,5 +127,5 @@ def moment(milliseconds: int | None) -> str | None:
     if milliseconds is None:
         return None
     seconds, rest = divmod(milliseconds, 1000)
-    text = datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S")
-    return f"{text}.{rest:03d}Z"
+    text = datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat()
+    return f"{text[:19]}.{rest:03d}Z"

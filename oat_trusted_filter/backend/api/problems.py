@@ -62,6 +62,7 @@ STATUS: Mapping[str, int] = {
     # enrolment
     "enrolment-unknown": 404,
     "activation-failed": 403,
+    "ek-software-tpm": 403,
     "banks-invalid": 400,
     "banks-changed": 409,
     "host-already-approved": 409,

@@ -43,6 +43,7 @@ from oat_trusted_filter.backend.appraisal.reference import (
     to_document,
 )
 from oat_trusted_filter.backend.store import listing, rules, verdicts
+from oat_trusted_filter.backend.store.errors import ReferenceSetExists
 
 LOG = logging.getLogger(__name__)
 
@@ -111,6 +112,10 @@ def _add(service: Service, reference: ReferenceSet) -> None:
     now = service.clock()
 
     def edit(before: Rules) -> Rules:
+        if name in before.references:
+            raise ReferenceSetExists(
+                f"there is a reference set {name} already; delete it or choose another name"
+            )
         return replace(before, references={**before.references, name: reference})
 
     service.rule_changer.change(

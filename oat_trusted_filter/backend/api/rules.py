@@ -96,7 +96,7 @@ def parsed(documents: rules.Documents) -> Rules:
 
 def findings_json(findings: Iterable[Finding]) -> str:
     """Findings as they are stored."""
-    return msgspec.json.encode([finding.as_dict() for finding in findings]).decode()
+    return msgspec.json.encode(list(findings)).decode()
 
 
 def first_code(findings: Iterable[Finding]) -> str:

@@ -33,7 +33,6 @@ T = TypeVar("T")
 SQLITE_BUSY_MS = 15_000
 _ATTEMPTS = 6
 _FIRST_PAUSE = 0.01
-_WRITE = "oat_write"
 
 # MySQL error numbers and SQLSTATEs that mean: nothing is wrong, try the transaction again.
 _MYSQL_AGAIN = frozenset({1205, 1213})
@@ -94,9 +93,11 @@ class Store:
         while True:
             try:
                 with self._writer.connect() as connection:
-                    connection.execution_options(**{_WRITE: True})
-                    with connection.begin():
-                        return work(connection)
+                    if self.sqlite:
+                        connection.exec_driver_sql("BEGIN IMMEDIATE")
+                    result = work(connection)
+                    connection.commit()
+                    return result
             except DBAPIError as error:
                 if attempt >= _ATTEMPTS or not _again(error):
                     raise
@@ -105,9 +106,8 @@ class Store:
 
 
 def _sqlite_engine(url: str) -> Engine:
-    engine = create_engine(url)
+    engine = create_engine(url, hide_parameters=True)
     event.listen(engine, "connect", _on_sqlite_connect)
-    event.listen(engine, "begin", _on_sqlite_begin)
     return engine
 
 
@@ -123,13 +123,15 @@ def _on_sqlite_connect(connection: Any, record: Any) -> None:
         connection.execute(f"PRAGMA {pragma}")
 
 
-def _on_sqlite_begin(connection: Connection) -> None:
-    if connection.get_execution_options().get(_WRITE):
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-
 def _server_engine(url: str, isolation: Any) -> Engine:
-    return create_engine(url, isolation_level=isolation, pool_pre_ping=True, pool_recycle=3600)
+    # Parameters stay out of error messages, for these go to logs.
+    return create_engine(
+        url,
+        isolation_level=isolation,
+        pool_pre_ping=True,
+        pool_recycle=3600,
+        hide_parameters=True,
+    )
 
 
 def _again(error: DBAPIError) -> bool:

@@ -14,10 +14,9 @@
 from typing import NamedTuple
 
 from sqlalchemy import Connection, delete, select, update
-from sqlalchemy.exc import IntegrityError
 
 from oat_trusted_filter.backend.store import changes
-from oat_trusted_filter.backend.store.errors import NotFound, ReferenceSetExists
+from oat_trusted_filter.backend.store.errors import NotFound
 from oat_trusted_filter.backend.store.tables import policies, reference_sets
 
 
@@ -64,19 +63,8 @@ def put_policy(connection: Connection, name: str, document: str, now: int) -> No
 
 
 def add_reference_set(connection: Connection, name: str, document: str, now: int) -> None:
-    """Add a set.
-
-    :raises ReferenceSetExists: there is one of this name.
-    """
-    try:
-        with connection.begin_nested():
-            connection.execute(
-                reference_sets.insert().values(name=name, document=document, created_at=now)
-            )
-    except IntegrityError as error:
-        raise ReferenceSetExists(
-            f"there is a reference set {name} already; delete it or choose another name"
-        ) from error
+    """Add a set under a name that is free."""
+    connection.execute(reference_sets.insert().values(name=name, document=document, created_at=now))
 
 
 def remove_reference_set(connection: Connection, name: str) -> None:

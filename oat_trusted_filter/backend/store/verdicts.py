@@ -17,7 +17,7 @@ edit of the rules, or a submission and a deletion cannot overwrite each other un
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, bindparam, delete, exists, select, update
@@ -128,7 +128,8 @@ _SUBJECT = (
 )  # fmt: skip
 
 _SHORT = ("level", "reason", "findings", "reference_sets", "appraised_at", "deadline", "tpm_state")
-_LONG = ("evidence", "pcrs", "boot_log_digest")
+_LONG = (*_SHORT, "evidence", "pcrs", "boot_log_digest")
+_SPEND = spent_challenges.insert()
 
 
 def _renewal(*columns: str) -> Any:
@@ -143,7 +144,7 @@ def _renewal(*columns: str) -> Any:
 
 
 _RENEW_SHORT = _renewal(*_SHORT)
-_RENEW_LONG = _renewal(*_SHORT, *_LONG)
+_RENEW_LONG = _renewal(*_LONG)
 _MARK_CHANGED = (
     update(verdicts)
     .where(verdicts.c.host_id == bindparam("b_host"))
@@ -204,18 +205,17 @@ def renew(
     :raises BootLogGone: the boot log is not stored and was not sent.
     """
     try:
-        connection.execute(spent_challenges.insert(), spent._asdict())
+        connection.execute(_SPEND, spent._asdict())
     except IntegrityError as error:
         raise ChallengeSpent("the challenge has been answered before") from error
     digest = outcome.boot_log_digest
     if digest is not None and (boot_log is not None or digest != known.boot_log_digest):
         _keep_boot_log(connection, digest, boot_log)
-    values = {f"b_{name}": value for name, value in asdict(outcome).items()}
-    identity = {"b_host": known.host_id, "b_was": known.serial}
     same = outcome.evidence == known.evidence
-    if same:
-        values = {name: value for name, value in values.items() if name[2:] in _SHORT}
-    renewed = connection.execute(_RENEW_SHORT if same else _RENEW_LONG, values | identity)
+    columns = _SHORT if same else _LONG
+    values = {f"b_{column}": getattr(outcome, column) for column in columns}
+    values |= {"b_host": known.host_id, "b_was": known.serial}
+    renewed = connection.execute(_RENEW_SHORT if same else _RENEW_LONG, values)
     if renewed.rowcount != 1:
         raise Overtaken
     if (outcome.level, outcome.reason) != (known.level, known.reason):
