@@ -13,7 +13,8 @@
 
 Source: TCG PC Client Platform Firmware Profile (PFP) 1.06, section 10.4.1 "Event Types" and the
 sections named below; UEFI Specification 2.10, section 10.3 for device paths; for EV_IPL the sources
-of GRUB (grub-core/commands/tpm.c).
+of GRUB (grub-core/commands/tpm.c) and systemd (src/boot/measure.c, "TPM2 PCR Measurements Made by
+systemd").
 """
 
 import struct
@@ -40,6 +41,7 @@ EV_EFI_RUNTIME_SERVICES_DRIVER = 0x80000005
 EV_EFI_GPT_EVENT = 0x80000006
 EV_EFI_ACTION = 0x80000007
 EV_EFI_PLATFORM_FIRMWARE_BLOB = 0x80000008
+EV_EFI_PLATFORM_FIRMWARE_BLOB2 = 0x8000000A
 EV_EFI_VARIABLE_BOOT2 = 0x8000000C
 EV_EFI_HCRTM_EVENT = 0x80000010
 EV_EFI_VARIABLE_AUTHORITY = 0x800000E0
@@ -74,7 +76,7 @@ _NAMES = {
     EV_EFI_ACTION: "EV_EFI_ACTION",
     EV_EFI_PLATFORM_FIRMWARE_BLOB: "EV_EFI_PLATFORM_FIRMWARE_BLOB",
     0x80000009: "EV_EFI_HANDOFF_TABLES",
-    0x8000000A: "EV_EFI_PLATFORM_FIRMWARE_BLOB2",
+    EV_EFI_PLATFORM_FIRMWARE_BLOB2: "EV_EFI_PLATFORM_FIRMWARE_BLOB2",
     0x8000000B: "EV_EFI_HANDOFF_TABLES2",
     EV_EFI_VARIABLE_BOOT2: "EV_EFI_VARIABLE_BOOT2",
     0x8000000D: "EV_EFI_GPT_EVENT2",
@@ -103,6 +105,8 @@ _TEXTS = frozenset({EV_POST_CODE, EV_ACTION, EV_EFI_ACTION, EV_IPL, EV_OMIT_BOOT
 #: GRUB extends PCR 8 with a command and writes it behind one of these into the log.
 GRUB_PREFIXES = (b"grub_cmd: ", b"kernel_cmdline: ", b"module_cmdline: ")
 GRUB_PCR = 8
+#: systemd-stub extends PCR 12 with the command line it was started with and writes it as it is.
+STUB_PCR = 12
 
 _IMAGE_HEAD = struct.Struct("<QQQQ")
 _VARIABLE_HEAD = struct.Struct("<16sQQ")
@@ -168,7 +172,9 @@ def _boot_variable(event: Event) -> tuple[bytes, ...]:
     return (event.data, value)
 
 
-def _grub(event: Event) -> tuple[bytes, ...] | None:
+def _ipl(event: Event) -> tuple[bytes, ...] | None:
+    if event.pcr == STUB_PCR:
+        return (event.data,)
     command = grub_command(event)
     return None if command is None else (command,)
 
@@ -184,7 +190,7 @@ _RULES: dict[int, Callable[[Event], tuple[bytes, ...] | None]] = {
     EV_ACTION: _text,
     EV_EFI_ACTION: _text,
     EV_OMIT_BOOT_DEVICE_EVENTS: _text,
-    EV_IPL: _grub,
+    EV_IPL: _ipl,
 }
 
 
@@ -263,7 +269,8 @@ def describe_event(event: Event) -> str:
         except FormatError:
             text = "malformed variable"
     elif event.type in _TEXTS:
-        text = event.data.rstrip(b"\0").decode("utf-8", "replace")
+        encoding = "utf-16-le" if event.pcr == STUB_PCR else "utf-8"
+        text = event.data.decode(encoding, "replace").rstrip("\0")
     elif event.type == EV_SEPARATOR:
         text = event.data.hex()
     elif event.type == EV_S_CRTM_VERSION:
