@@ -102,6 +102,35 @@ def test_E13_trust_that_came_and_went_before_it_was_written_excuses_nobody(bench
     assert len(incidents(caplog)) == 1
 
 
+@pytest.mark.parametrize("end", ["untrusted", "forgotten"])
+def test_E13_trust_that_nobody_had_time_to_write_excuses_nobody(bench, caplog, end):
+    """The whole of it happens while placement gets a rest."""
+    host = bench.placement.add("compute-1")
+    other = bench.placement.add("compute-2")
+    bench.turn()
+    bench.front.fault = lambda method, path: 503
+    bench.backend.say("trusted", "compute-2")
+    assert bench.turn().error
+    bench.front.fault = None
+    bench.backend.say("trusted", "compute-1")
+    assert bench.turn() is None
+    if end == "forgotten":
+        bench.backend.forget("compute-1")
+    else:
+        bench.backend.say(end, "compute-1")
+    assert bench.turn() is None
+    bench.clock.pass_by(2.0)
+    bench.turn()
+    if end == "forgotten":
+        bench.full_pass()
+    assert bench.placement.traits(other) == {TRUSTED}
+
+    bench.placement.change(host, add={TRUSTED})
+    bench.full_pass()
+    assert bench.placement.traits(host) == set()
+    assert len(incidents(caplog)) == 1
+
+
 def test_E13_a_trait_on_a_nested_provider_is_reported_once_and_left_alone(bench, caplog):
     host = bench.placement.add("compute-1")
     nested = bench.placement.add("compute-1_gpu", parent=host)
