@@ -18,7 +18,25 @@ from oat_trusted_filter.cli.text import numbered, plain, printable
 
 #: What to do about a finding, by its code. ``{host}`` becomes the name of the host. A code that is
 #: not here stands with the backend's own sentence alone.
-ADVICE: Mapping[str, str] = {}
+ADVICE: Mapping[str, str] = {
+    "boot-log-mismatch": "The log on {host} does not tell how its TPM came to be as it is: look "
+    "for whoever writes to PCRs there, or for firmware that does not log all it measures.",
+    "kernel-command-line": "Change it in the boot loader's configuration on {host} and reboot, or "
+    "change the policy: oat policy show, oat policy set.",
+    "no-reference": "Say which boots are good: oat reference create NAME --from-host {host}",
+    "not-attested": "Look at the log of oat-agent on {host}; there, oat-agent --check says what "
+    "it can use.",
+    "pcr-mismatch": "If this boot is a good one, say so: oat reference create NAME --from-host "
+    "{host}. If not, find out who changed {host}, and boot it clean.",
+    "reference-incomplete": "Take the set anew from a host that has the same PCR banks as {host}: "
+    "oat reference create NAME --from-host {host}",
+    "secure-boot-off": "Turn Secure Boot on in the firmware of {host} and reboot it, or set "
+    "secure_boot: optional in the policy.",
+    "uefi-debugger": "Turn it off in the firmware of {host} and reboot it.",
+    "verdict-lapsed": "Is {host} up, and does it reach the backend? Look at the log of oat-agent "
+    "there.",
+    "verifier-error": "This is a defect of the backend; the log of oat-attestation-api says more.",
+}
 
 
 def sentence(finding: Mapping[str, Any]) -> str:

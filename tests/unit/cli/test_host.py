@@ -83,6 +83,15 @@ def test_show_explains_every_finding(oat, api):
     assert "2. Secure Boot is off" in ran.out
 
 
+def test_show_says_what_to_do_about_a_finding_and_on_which_host(oat, api):
+    api("GET", "/v1/hosts/node-1", json=host(level="untrusted", findings=[
+        {"code": "no-reference", "message": "there is nothing to compare with"}]))  # fmt: skip
+
+    shown = " ".join(oat("host", "show", "node-1").out.replace("|", " ").split())
+
+    assert "oat reference create NAME --from-host node-1" in shown
+
+
 def test_show_for_programs_is_the_whole_record(oat, api):
     record = host(findings=[PCR_FINDING], pcrs={"sha256": {"0": "00"}}, news=["x"])
     api("GET", "/v1/hosts/node-1", json=record)
