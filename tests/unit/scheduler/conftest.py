@@ -27,9 +27,15 @@ from nova.objects.flavor import Flavor  # noqa: E402
 from nova.objects.request_spec import RequestSpec  # noqa: E402
 from nova.scheduler.host_manager import HostState  # noqa: E402
 
+from oat_trusted_filter.client.http import AttestationClient  # noqa: E402
 from oat_trusted_filter.conf import trusted_computing  # noqa: E402
+from oat_trusted_filter.scheduler.source import VerdictSource  # noqa: E402
 from oat_trusted_filter.scheduler.trusted_filter import TrustedFilter  # noqa: E402
 
+DEADLINE = 0.5
+"""Of sources, in seconds."""
+REFRESH = 5.0
+"""Their refresh interval."""
 SERVER = "7bd5ac2e-3f27-4bd4-8f2c-2f2a4ac8f0a1"
 
 
@@ -56,6 +62,32 @@ def clock(monkeypatch):
     found = Clock()
     monkeypatch.setattr(time, "monotonic", found)
     return found
+
+
+@pytest.fixture
+def make_source(backend, clock):
+    """Make a source of verdicts; times as in production but for the deadline."""
+
+    def make(**options):
+        def client():
+            return AttestationClient(backend.endpoint, token=backend.token, cacert=backend.cacert)
+
+        options = {
+            "make_client": client,
+            "region": "",
+            "deadline": DEADLINE,
+            "refresh_interval": REFRESH,
+            "max_age": 60.0,
+            **options,
+        }
+        return VerdictSource(options.pop("make_client"), **options)
+
+    return make
+
+
+@pytest.fixture
+def source(make_source):
+    return make_source()
 
 
 @pytest.fixture

@@ -1,0 +1,83 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""What a pass may cost, beside the thing it is compared with in the same run."""
+
+import logging
+import time
+from statistics import median
+
+import pytest
+
+from tests.unit.scheduler.conftest import TRUSTED, hosts, spec
+
+COUNT = 10_000
+NAMES = [f"compute-{n}.example.org" for n in range(COUNT)]
+
+
+@pytest.fixture
+def warm_filter(make_filter, backend, caplog):
+    """A filter that knows ten thousand hosts, ten of them untrusted, logging as in production."""
+    caplog.set_level(logging.INFO, "oat_trusted_filter")
+    backend.say("untrusted", *NAMES[:10], reason="pcr-mismatch")
+    backend.say("trusted", *NAMES[10:])
+    trusted_filter = make_filter(refresh_interval=3600.0, deadline=30.0)
+    assert len(trusted_filter.filter_all(hosts(*NAMES), spec(TRUSTED))) == COUNT - 10
+    return trusted_filter
+
+
+def timed(function):
+    started = time.perf_counter()
+    function()
+    return time.perf_counter() - started
+
+
+def test_a_warm_pass_costs_little_more_than_looking_each_host_up(warm_filter, backend):
+    states, request = hosts(*NAMES), spec(TRUSTED)
+    trusted = frozenset(NAMES[10:])
+
+    def bare():
+        return [host for host in states if host.nodename in trusted]
+
+    def ratio():
+        pairs = [
+            (timed(bare), timed(lambda: warm_filter.filter_all(states, request))) for _ in range(40)
+        ]
+        return median(pair[1] for pair in pairs) / median(pair[0] for pair in pairs)
+
+    # The budget is 1.5; on a machine with other work the best of some tries counts.
+    assert min(ratio() for _ in range(5)) < 1.75
+    assert len(backend.requests) == 1
+
+
+def test_a_plain_flavor_costs_nothing_whatever_the_number_of_hosts(warm_filter):
+    states, request = hosts(*NAMES), spec()
+    assert min(timed(lambda: warm_filter.filter_all(states, request)) for _ in range(50)) < 0.0005
+
+
+def test_a_change_of_one_host_is_one_small_request(make_filter, backend, clock):
+    backend.say("trusted", *NAMES)
+    trusted_filter = make_filter(deadline=30.0)
+    states, request = hosts(*NAMES), spec(TRUSTED)
+    trusted_filter.filter_all(states, request)
+    sizes = []
+    answer = backend.answer
+
+    def noted(since, etag):
+        found = answer(since, etag)
+        sizes.append(len(found[1]["hosts"]))
+        return found
+
+    backend.answer = noted
+    backend.say("untrusted", NAMES[0])
+    clock.advance(5.0)
+    assert len(trusted_filter.filter_all(states, request)) == COUNT - 1
+    assert sizes == [1]
