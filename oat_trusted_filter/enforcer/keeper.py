@@ -53,8 +53,9 @@ from oat_trusted_filter.scheduler.snapshot import LAPSED
 LOG = logging.getLogger(__name__)
 
 _FIRST_PAUSE = 1.0
-#: Most seconds without a request to placement after it failed.
-LONGEST_PAUSE = 60.0
+#: Most seconds without a request to placement after it failed. Not more, for if only one provider
+#: fails all others wait as long.
+LONGEST_PAUSE = 10.0
 #: Least seconds between two looks for hosts that placement does not know; doubled each time.
 _FIRST_SEARCH = 10.0
 
@@ -144,13 +145,14 @@ class TraitKeeper:
 
     def _entitle(self, hosts: Iterable[HostStanding]) -> list[Entitlement]:
         entitled = []
+        told, self._refused = self._refused, set()
         for host in hosts:
             one, refused = entitlement(host)
             entitled.append(one)
             for refusal in refused:
                 known = (refusal.host, refusal.name)
-                if known not in self._refused:
-                    self._refused.add(known)
+                self._refused.add(known)
+                if known not in told:
                     LOG.warning(
                         "host %s: no trait for its tag %r: %s",
                         refusal.host,

@@ -126,14 +126,12 @@ class Follower:
                 self._client = self._make_client()
             self._take(self._client)
         except ClientError as error:
-            # A new client reads token and CA file anew, and connects anew.
-            self.close()
-            first, self.problem = self.problem is None, describe(error)
-            LOG.log(
-                logging.WARNING if first else logging.DEBUG,
-                "the attestation backend gives no verdicts: %s",
-                self.problem,
-            )
+            self._failed(describe(error))
+            return False
+        except Exception as error:
+            # A defect must not keep the lease from ending.
+            LOG.exception("asking the attestation backend failed in an unforeseen way")
+            self._failed(f"[internal-error] {type(error).__name__}")
             return False
         if self.problem is not None:
             LOG.info("the attestation backend answers again")
@@ -173,6 +171,13 @@ class Follower:
             )
             self._standing = Standing(phase, hosts, informed=True)
         return self._standing
+
+    def _failed(self, problem: str) -> None:
+        # A new client reads token and CA file anew, and connects anew.
+        self.close()
+        level = logging.WARNING if self.problem is None else logging.DEBUG
+        LOG.log(level, "the attestation backend gives no verdicts: %s", problem)
+        self.problem = problem
 
     def _host(self, host: str, verdict: HostVerdict, lapsed: frozenset[str]) -> HostStanding:
         level, reason = LAPSED if host in lapsed else verdict
