@@ -156,6 +156,7 @@ def approve(connection: Connection, host: Host) -> Host:
 
     :raises NameTaken: another one is approved for the name.
     """
+    host = _existing(connection, host.id)
     if host.state != APPROVED:
         try:
             with connection.begin_nested():
