@@ -16,6 +16,7 @@ TPMS_QUOTE_INFO, 10.11.1 TPMS_CLOCK_INFO, 10.9.7 TPML_PCR_SELECTION, 10.6.2 TPMS
 integers are big-endian.
 """
 
+import functools
 import struct
 from dataclasses import dataclass
 
@@ -66,7 +67,13 @@ class PcrSelection:
     @property
     def pcrs(self) -> tuple[int, ...]:
         """The PCRs in ascending order."""
-        return tuple(pcr for pcr in range(self.mask.bit_length()) if self.mask >> pcr & 1)
+        return _pcrs(self.mask)
+
+
+# All banks of all hosts are asked for the same PCRs; a stranger's masks only turn the cache over.
+@functools.lru_cache(maxsize=64)
+def _pcrs(mask: int) -> tuple[int, ...]:
+    return tuple(pcr for pcr in range(mask.bit_length()) if mask >> pcr & 1)
 
 
 @dataclass(frozen=True, slots=True)

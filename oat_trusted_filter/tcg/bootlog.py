@@ -36,9 +36,12 @@ _SHA1_HEAD = struct.Struct("<II20sI")
 _HEAD = struct.Struct("<III")
 _U16 = struct.Struct("<H")
 _U32 = struct.Struct("<I")
-_SPEC_ID = struct.Struct("<16sIBBBBI")
+_SPEC_ID_HEAD = struct.Struct("<16sIBBBBI")
 _ALGORITHM = struct.Struct("<HH")
-_SPEC_ID_SIGNATURE = b"Spec ID Event03\0"
+_SPEC_ID = b"Spec ID Event"
+_SPEC_ID_SIGNATURE = _SPEC_ID + b"03\0"
+# Of conventional BIOS and of UEFI with TPM 1.2; the SHA-1 format follows.
+_SHA1_SPEC_IDS = (_SPEC_ID + b"00\0", _SPEC_ID + b"02\0")
 _STARTUP_LOCALITY = b"StartupLocality\0"
 _H_CRTM_LOCALITY = 4
 _MAX_ALGORITHMS = 16
@@ -91,6 +94,8 @@ def parse_boot_log(data: bytes) -> BootLog:
         sizes = _algorithms(first.data)
         events = _crypto_agile_events(data, offset, first, sizes)
         banks = tuple(name for number in sizes if (name := bank_name(number)) is not None)
+    elif first.data.startswith(_SPEC_ID) and not first.data.startswith(_SHA1_SPEC_IDS):
+        raise FormatError("boot-log-spec-id", "the boot log has a format that is not known")
     else:
         events = _sha1_events(data)
         banks = ("sha1",)
@@ -144,8 +149,8 @@ def _sha1_events(data: bytes) -> list[Event]:
 def _algorithms(spec_id: bytes) -> dict[int, int]:
     """TPM_ALG_ID -> size in bytes, in the order of TCG_EfiSpecIDEvent."""
     try:
-        _, _, _, _, _, _, count = _SPEC_ID.unpack_from(spec_id, 0)
-        offset = _SPEC_ID.size
+        _, _, _, _, _, _, count = _SPEC_ID_HEAD.unpack_from(spec_id, 0)
+        offset = _SPEC_ID_HEAD.size
         if not 1 <= count <= _MAX_ALGORITHMS:
             raise FormatError("boot-log-spec-id", f"the boot log claims {count} algorithms")
         sizes: dict[int, int] = {}
@@ -247,7 +252,8 @@ def _check_count(events: list[Event]) -> None:
 
 
 def _wrong_count(data: bytes, offset: int, number: int, count: int) -> FormatError:
-    if not any(data[offset:]) or data.count(0xFF, offset) == len(data) - offset:
+    rest = len(data) - offset
+    if rest in (data.count(0x00, offset), data.count(0xFF, offset)):
         return _padding(number)
     return FormatError(
         "boot-log-event", f"event {number} has {count} digests, another number than announced"

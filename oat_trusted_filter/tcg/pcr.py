@@ -33,7 +33,7 @@ def pcr_digest(selections: Iterable[PcrSelection], values: PcrValues, bank: str)
     :raises FormatError: ``pcr-missing``, a selected PCR has no value; ``pcr-length``, a value has
         not the size of its bank's digest.
     """
-    digest = new_hash(bank)
+    selected: list[bytes] = []
     for selection in selections:
         if not selection.mask:
             continue
@@ -41,19 +41,30 @@ def pcr_digest(selections: Iterable[PcrSelection], values: PcrValues, bank: str)
         of_bank = values.get(name) if name is not None else None
         if name is None or of_bank is None:
             raise FormatError("pcr-missing", f"there are no values of PCR bank {_title(selection)}")
-        size = digest_size(name)
-        for pcr in selection.pcrs:
-            value = of_bank.get(pcr)
-            if value is None:
-                raise FormatError("pcr-missing", f"the value of PCR {pcr} ({name}) is missing")
-            if len(value) != size:
-                raise FormatError(
-                    "pcr-length",
-                    f"the value of PCR {pcr} ({name}) has {len(value)} bytes, not {size}",
-                )
-            digest.update(value)
-    result: bytes = digest.digest()
+        try:
+            found = [of_bank[pcr] for pcr in selection.pcrs]
+        except KeyError as error:
+            raise FormatError(
+                "pcr-missing", f"the value of PCR {error.args[0]} ({name}) is missing"
+            ) from None
+        if set(map(len, found)) != {digest_size(name)}:
+            raise _wrong_length(name, selection, found)
+        selected += found
+    # At once: an update for each of 66 values takes longer than the hash itself.
+    result: bytes = new_hash(bank, b"".join(selected)).digest()
     return result
+
+
+def _wrong_length(bank: str, selection: PcrSelection, values: list[bytes]) -> FormatError:
+    size = digest_size(bank)
+    pcr, value = next(
+        (pcr, value)
+        for pcr, value in zip(selection.pcrs, values, strict=True)
+        if len(value) != size
+    )
+    return FormatError(
+        "pcr-length", f"the value of PCR {pcr} ({bank}) has {len(value)} bytes, not {size}"
+    )
 
 
 def _title(selection: PcrSelection) -> str:
