@@ -183,11 +183,18 @@ def test_a_change_during_a_long_look_at_placement_is_not_lost(bench):
         bench.backend.judge("trusted", f"compute-{number}", tags={"rack": str(number)})
     bench.turn()
     bench.clock.pass_by(301.0)
-    bench.front.fault = lambda method, path: bench.clock.pass_by(1.0)
-    assert bench.enforcer.turn().more  # the look has begun
+    bench.front.requests.clear()
+    bench.front.fault = lambda method, path: bench.clock.pass_by(1.5)
+    # Until the look has read what compute-0 has, and is not at its end.
+    read = ("GET", f"/resource_providers?required={tag_trait('rack', '0')}")
+    while read not in bench.front.requests:
+        assert bench.enforcer.turn().more
     bench.backend.say("untrusted", "compute-0")
+    bench.front.requests.clear()
     bench.turn()
-    bench.front.fault = None
     assert bench.placement.traits(uuids[0]) == set()
     assert all(len(bench.placement.traits(uuid)) == 2 for uuid in uuids[1:])
     assert bench.enforcer.totals.incidents == 0
+    # What the look had read before is not believed afterwards.
+    touched = [method for method, path in bench.front.requests if uuids[0] in path]
+    assert touched == ["GET", "PUT"]
