@@ -82,7 +82,9 @@ function run_systemctl {
             if [[ -n "${NODE_STARTS:-}" ]]; then
                 pid=$(cat "$state/$unit.pid")
                 kill -TERM "$pid"
-                tail --pid="$pid" --sleep-interval=0.05 -f /dev/null
+                while kill -0 "$pid"; do
+                    sleep 0.05
+                done 2> /dev/null
                 rm "$state/$unit.pid"
             fi
             ;;
@@ -142,6 +144,7 @@ function run_oat-agent {
         echo "untrusted: [no-reference] no reference set"
         return 1
     fi
+    echo "INFO enrolled with the endorsement key $fingerprint (with certificate): pending"
     echo "unknown: [host-pending] an operator has to approve endorsement key $fingerprint"
     return 2
 }
