@@ -32,6 +32,7 @@ CONTENT_TYPE = "application/problem+json"
 #: Code -> HTTP status, for what the service itself refuses.
 STATUS: Mapping[str, int] = {
     # the request
+    "request-invalid": 400,
     "body-missing": 400,
     "body-invalid": 400,
     "body-too-slow": 408,
