@@ -24,7 +24,12 @@ from dataclasses import dataclass, field
 
 from oslo_log import log as logging
 
-from oat_trusted_filter.client.http import AttestationClient, BadReply, ClientError
+from oat_trusted_filter.client.http import (
+    AttestationClient,
+    BackendRefused,
+    BadReply,
+    ClientError,
+)
 from oat_trusted_filter.scheduler.snapshot import VerdictSnapshot, View, apply_reply
 
 LOG = logging.getLogger(__name__)
@@ -34,6 +39,7 @@ LOG = logging.getLogger(__name__)
 PAUSE = 1.0
 #: After one that used up its deadline, this many deadlines.
 PAUSE_DEADLINES = 2.5
+_BAD_REQUEST = 400
 
 
 class _Flight:
@@ -150,11 +156,12 @@ class VerdictSource:
         if known is None or process.start_over:
             reply = process.client.get_verdicts(timeout=self._deadline)
             return apply_reply(None, reply, self._region, self._max_age)
-        reply = process.client.get_verdicts(known.since, known.etag, timeout=self._deadline)
         try:
+            reply = process.client.get_verdicts(known.since, known.etag, timeout=self._deadline)
             return apply_reply(known, reply, self._region, self._max_age)
-        except BadReply:
-            process.start_over = True
+        except (BadReply, BackendRefused) as error:
+            # What is known may be the reason, and asking from there again would end the same way.
+            process.start_over = isinstance(error, BadReply) or error.status == _BAD_REQUEST
             raise
 
     def _succeeded(self, process: _Process, snapshot: VerdictSnapshot) -> None:

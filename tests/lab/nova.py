@@ -240,6 +240,11 @@ class NovaCloud:
         self.api.delete_server(server.id)
         wait_for(lambda: self._show(server.id) is None, _SECONDS, f"the end of {server.name}")
 
+    def delete_all(self) -> None:
+        """Delete all servers there are."""
+        for found in self.api.get_servers():
+            self.delete(self._settled(found["id"]))
+
     def _act(self, server: Server, action: Mapping[str, Any]) -> Server:
         self.api.post_server_action(server.id, action)
         return self._settled(server.id)

@@ -120,6 +120,23 @@ def test_E11_a_reply_that_does_not_continue_what_is_known_is_dropped_and_all_ask
     assert queries(backend)[-1] == "", "everything is asked for"
 
 
+def test_E11_a_cursor_the_backend_cannot_read_is_given_up(source, backend, clock):
+    backend.say("trusted", "a")
+    source.view()
+
+    def picky(handler):
+        if "since=" in handler.path:
+            reply(handler, 400, {"code": "since-malformed", "detail": "no such cursor"})
+        else:
+            handler.answer_now()
+
+    backend.fault = picky
+    clock.advance(REFRESH)
+    assert source.view().problem == "since-malformed: no such cursor (HTTP 400)"
+    clock.advance(REFRESH)
+    assert (source.view().problem, source.view().trusted) == (None, {"a"})
+
+
 def test_E11_a_lapse_that_nobody_announces_is_honoured_between_requests(
     make_source, backend, clock
 ):
