@@ -208,8 +208,8 @@ def test_a_host_that_has_booted_attests_before_nova_compute_starts(units):
 def test_users_folders_and_modes_on_a_new_machine(tmp_path, units):
     etc = tmp_path / "etc"
     (etc / "oat").mkdir(parents=True)
-    for name in ("oat.conf", "oat-agent.conf"):
-        (etc / "oat" / name).write_text("[DEFAULT]\n")
+    for name in ("oat.conf", "oat-agent.conf", "enforcer.token"):
+        (etc / "oat" / name).touch()
     for _ in range(2):
         made = _run(_tool("systemd-sysusers"), f"--root={tmp_path}", ETC / "sysusers.d/oat.conf")
         assert made.returncode == 0, made.stderr
@@ -233,6 +233,7 @@ def test_users_folders_and_modes_on_a_new_machine(tmp_path, units):
 
     assert owner("etc/oat/oat.conf") == (0, int(groups["oat"][2]), "640")
     assert owner("etc/oat/oat-agent.conf") == (0, int(groups["oat-agent"][2]), "640")
+    assert owner("etc/oat/enforcer.token") == (0, int(groups["oat-enforcer"][2]), "640")
     assert owner("etc/oat/ek-ca") == (0, 0, "755")
     assert owner("var/lib/oat") == (int(users["oat"][2]), int(groups["oat"][2]), "750")
 

@@ -9,9 +9,10 @@
 # WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 # License for the specific language governing permissions and limitations
 # under the License.
-"""What the plugin starts, really started: the API, the agent and a software TPM.
+"""What the plugin starts, really started: the API, the agent, the enforcer and a software TPM.
 
-Only OpenStack pretends, and systemd: a unit is started as a plain process.
+Only OpenStack pretends, and systemd: a unit is started as a plain process. So the enforcer learns
+the verdicts and has nowhere to go with them.
 """
 
 import contextlib
@@ -31,8 +32,7 @@ from tests.functional.devstack.node import NAME, read_options
 from tests.lab.wait import wait_for
 
 PROGRAMS = Path(sys.executable).parent
-#: Without placement, whose traits the enforcer keeps.
-SERVICES = "key,n-api,n-sch,n-cpu,g-api"
+SERVICES = "key,placement-api,n-api,n-sch,n-cpu,g-api"
 _SECONDS = 60
 
 
@@ -47,6 +47,7 @@ def node(request, make_node):
         SERVICE_LISTEN_ADDRESS=address,
         OAT_SERVICE_PORT=_free_port(address),
         OAT_AGENT_HOST=NAME,
+        KEYSTONE_SERVICE_URI="http://127.0.0.1:9/identity",
     )
     yield node
     for service in _services(node):
@@ -107,6 +108,12 @@ def _levels_for_nova(node):
         return {record.host: record.level for record in client.get_verdicts().hosts}
 
 
+def _wait_for_log(node, service, text):
+    log = node.path(f"devstack@{service}.service.log")
+    wait_for(lambda: text in log.read_text(), _SECONDS, f"{text!r} in the log of {service}")
+
+
+@pytest.mark.timeout(400)
 def test_from_nothing_to_a_trusted_host_and_back(node):
     node.stack()
 
@@ -115,9 +122,9 @@ def test_from_nothing_to_a_trusted_host_and_back(node):
     assert host["software_tpm"] is True
     assert host["ek_certificate_status"] == "verified"
     assert _levels_for_nova(node) == {NAME: "trusted"}
-    log = node.path("devstack@oat-agent.service.log")
-    wait_for(lambda: "untrusted: [no-reference]" in log.read_text(), _SECONDS, "the first round")
-    assert len(_services(node)) == 3
+    _wait_for_log(node, "oat-agent", "untrusted: [no-reference]")
+    _wait_for_log(node, "oat-enforcer", "following the verdicts about")
+    assert len(_services(node)) == 4
 
     # The database is new, the TPM is the same: the host goes the same way once more.
     node.stack()
