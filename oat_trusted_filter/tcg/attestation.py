@@ -67,13 +67,11 @@ class PcrSelection:
     @property
     def pcrs(self) -> tuple[int, ...]:
         """The PCRs in ascending order."""
-        return _pcrs(self.mask)
+        return tuple(pcr for pcr in range(self.mask.bit_length()) if self.mask >> pcr & 1)
 
 
-# All banks of all hosts are asked for the same PCRs; a stranger's masks only turn the cache over.
-@functools.lru_cache(maxsize=64)
-def _pcrs(mask: int) -> tuple[int, ...]:
-    return tuple(pcr for pcr in range(mask.bit_length()) if mask >> pcr & 1)
+# All hosts are asked for the same PCRs; a stranger's selections only turn the cache over.
+_selection = functools.lru_cache(maxsize=256)(PcrSelection)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +156,6 @@ def _selections(data: bytes, offset: int) -> tuple[tuple[PcrSelection, ...], int
         if offset + size > len(data):
             raise FormatError("quote-truncated", "the PCR selection goes beyond the quote")
         bitmap = data[offset : offset + size]
-        found.append(PcrSelection(algorithm, int.from_bytes(bitmap, "little")))
+        found.append(_selection(algorithm, int.from_bytes(bitmap, "little")))
         offset += size
     return tuple(found), offset
