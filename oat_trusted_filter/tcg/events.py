@@ -117,6 +117,8 @@ _VENDOR_PATH = 3
 _FIRMWARE_FILE = 6
 _END_OF_PATH = 0x7F
 _LONGEST_TEXT = 200
+# The longest path of a disk behind bridges has a dozen.
+_MAX_NODES = 64
 
 
 def event_type_name(kind: int) -> str:
@@ -147,6 +149,11 @@ def check_event_data(event: Event) -> bool:
     return True
 
 
+def _measured(event: Event, data: bytes) -> bool:
+    """Whether the digests of all banks were made from these bytes."""
+    return all(new_hash(bank, data).digest() == digest for bank, digest in event.digests.items())
+
+
 def _digested(event: Event) -> tuple[bytes, ...] | None:
     """The bytes the digests may have been made from, None if the log does not hold them."""
     rule = _RULES.get(event.type)
@@ -174,7 +181,8 @@ def _boot_variable(event: Event) -> tuple[bytes, ...]:
 
 def _ipl(event: Event) -> tuple[bytes, ...] | None:
     if event.pcr == STUB_PCR:
-        return (event.data,)
+        # What systemd-stub loads (credentials) goes into the same PCR, with only a name in the log.
+        return (event.data,) if _measured(event, event.data) else None
     command = grub_command(event)
     return None if command is None else (command,)
 
@@ -229,12 +237,13 @@ def variable(event: Event) -> tuple[str, bytes]:
 def image_path(event: Event) -> str:
     """The device path of a loaded image (PFP 10.2.3 UEFI_IMAGE_LOAD_EVENT), as far as it is a name.
 
-    :returns: ``\\EFI\\debian\\grubx64.efi``, ``FvFile(GUID)``, or an empty string.
+    :returns: ``\\EFI\\debian\\grubx64.efi``, ``FvFile(GUID)``, or an empty string; printable and
+        bounded like :func:`describe_event`.
     """
     try:
         _, _, _, length = _IMAGE_HEAD.unpack_from(event.data, 0)
         path = event.data[_IMAGE_HEAD.size : _IMAGE_HEAD.size + length]
-        return "".join(_node_texts(path))
+        return _printable("".join(_node_texts(path)))
     except (struct.error, UnicodeDecodeError, ValueError):
         return ""
 
@@ -242,7 +251,9 @@ def image_path(event: Event) -> str:
 def _node_texts(path: bytes) -> Iterator[str]:
     """The texts of the nodes that name a file."""
     offset = 0
-    while offset + _NODE.size <= len(path):
+    for _ in range(_MAX_NODES):
+        if offset + _NODE.size > len(path):
+            return
         kind, subtype, length = _NODE.unpack_from(path, offset)
         if length < _NODE.size or kind == _END_OF_PATH:
             return

@@ -20,7 +20,7 @@ PCRs further and add the events. What follows from this, by number:
  2. A separator ends what the firmware says in a PCR. It is known by its digest, whatever its type.
  3. SecureBoot, PK, KEK, db and dbx are read only if every event of PCR 7 before the separator is
     under its digest, so that the real one cannot be hidden by giving it another type; each at most
-    once and before the separator.
+    once, of the vendor the specification names, and before the separator, which reports no error.
  4. SecureBoot is one byte long, 0 or 1.
  5. The certificates images were checked with (authorities) come after the separator. More can be
     added later, none can be taken away.
@@ -28,13 +28,19 @@ PCRs further and add the events. What follows from this, by number:
  7. Kernel command lines are all strings that GRUB hands to a kernel, and also the arguments of all
     its ``linux`` commands: the prefix that tells the two apart is not under the digest, so a policy
     has to be content with each of them. The same goes for what systemd-stub measures into PCR 12,
-    which counts only if the log leads to that PCR.
- 8. The digests of boot applications (Authenticode) are facts, their paths are not.
+    which counts only if the log leads to that PCR. There are none if an event of these PCRs does
+    not show what was measured, for it may hide another line behind one that was added later. And
+    lines say something only of a boot loader that measures them, which PCR 4 has to tell: after
+    any other these PCRs are empty, and whoever controls the host fills them as he likes.
+ 8. The digests of boot applications (Authenticode) are facts, their paths are not. An event of
+    PCR 4 is one whatever its type, unless its data shows that something else was measured; an
+    image itself, which begins with MZ, is not something else.
 
 Source: TCG PC Client Platform Firmware Profile 1.06, sections 3.3.4.8 "PCR[7]" and 10.4.1.
 """
 
 import struct
+import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -51,6 +57,7 @@ from oat_trusted_filter.tcg.events import (
     EV_EFI_VARIABLE_BOOT2,
     EV_EFI_VARIABLE_DRIVER_CONFIG,
     EV_IPL,
+    GRUB_PCR,
     STUB_PCR,
     check_event_data,
     event_type_name,
@@ -79,9 +86,25 @@ DATABASES = ("PK", "KEK", "db", "dbx")
 _SEPARATED_PCRS = range(8)
 _SECURE_BOOT = "SecureBoot"
 _SEPARATORS = _digests(b"\0\0\0\0", b"\xff\xff\xff\xff")
+# What firmware ends a PCR with when it failed to measure (PFP 10.4.1, EV_SEPARATOR).
+_ERRORS = _digests(b"\1\0\0\0")
+_GLOBAL = uuid.UUID("8be4df61-93ca-11d2-aa0d-00e098032b8c").bytes_le
+_IMAGE_SECURITY = uuid.UUID("d719b2cb-3d3a-4596-a3bc-dad00e67656f").bytes_le
+_VENDORS = {
+    _SECURE_BOOT: _GLOBAL,
+    "PK": _GLOBAL,
+    "KEK": _GLOBAL,
+    "db": _IMAGE_SECURITY,
+    "dbx": _IMAGE_SECURITY,
+}
 _DEBUG_MODE = _digests(b"UEFI Debug Mode", b"UEFI Debug Mode\0")
 _KERNEL_PREFIX = b"kernel_cmdline: "
 _KERNEL_COMMANDS = frozenset({b"linux", b"linux16", b"linuxefi"})
+# A string of GRUB that begins with a file is what it hands to a kernel or module; no command does.
+_FILE_STARTS = (b"/", b"(")
+# Linux takes 2048 bytes on most architectures; regular expressions are run over these.
+_LONGEST_LINE = 8192
+_IMAGE_START = b"MZ"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +146,8 @@ class BootFacts:
     boot_order: Fact[tuple[int, ...]] | None
     boot_applications: tuple[Fact[BootApplication], ...]
     kernel_command_lines: tuple[Fact[str], ...]
+    command_line_hidden_by: int | None
+    """Number of an event that may hide a kernel command line; there are no lines then."""
 
 
 def extract_facts(log: BootLog) -> BootFacts:
@@ -134,6 +159,7 @@ def extract_facts(log: BootLog) -> BootFacts:
     events = [event for event in log.events if event.type != EV_NO_ACTION]
     vouched = {event.number for event in events if check_event_data(event)}  # 1
     variables = _firmware_variables(events, vouched)
+    command_lines, hidden_by = _command_lines(events, vouched)
     return BootFacts(
         secure_boot=_secure_boot(variables.pop(_SECURE_BOOT, None)),
         databases={
@@ -142,19 +168,20 @@ def extract_facts(log: BootLog) -> BootFacts:
         },
         authorities=tuple(_authorities(events)),
         uefi_debugger=_debugger(events),
-        separators=tuple(pcr for pcr in _SEPARATED_PCRS if len(_separators(events, pcr)) == 1),
+        separators=tuple(
+            pcr
+            for pcr in _SEPARATED_PCRS
+            if len(found := _separators(events, pcr)) == 1 and not _is_error(found[0])
+        ),
         firmware_blobs=tuple(
             _fact(dict(event.digests), event)
             for event in events
             if event.type in (EV_EFI_PLATFORM_FIRMWARE_BLOB, EV_EFI_PLATFORM_FIRMWARE_BLOB2)
         ),
         boot_order=_boot_order(events),
-        boot_applications=tuple(  # 8
-            _fact(BootApplication(image_path(event), dict(event.digests)), event)
-            for event in events
-            if event.type == EV_EFI_BOOT_SERVICES_APPLICATION and event.pcr == BOOT_LOADER_PCR
-        ),
-        kernel_command_lines=tuple(_command_lines(events)),
+        boot_applications=tuple(_boot_applications(events, vouched)),
+        kernel_command_lines=command_lines,
+        command_line_hidden_by=hidden_by,
     )
 
 
@@ -163,12 +190,17 @@ def _fact(value: T, event: Event) -> Fact[T]:
 
 
 def _separators(events: list[Event], pcr: int) -> list[Event]:
-    """Property 2."""
+    """Property 2, also those that report an error."""
     return [
         event
         for event in events
-        if event.pcr == pcr and not _SEPARATORS.isdisjoint(event.digests.values())
+        if event.pcr == pcr
+        and (not _SEPARATORS.isdisjoint(event.digests.values()) or _is_error(event))
     ]
+
+
+def _is_error(separator: Event) -> bool:
+    return not _ERRORS.isdisjoint(separator.digests.values())
 
 
 def _firmware_variables(events: list[Event], vouched: set[int]) -> dict[str, Fact[bytes]]:
@@ -179,8 +211,10 @@ def _firmware_variables(events: list[Event], vouched: set[int]) -> dict[str, Fac
         if event.type != EV_EFI_VARIABLE_DRIVER_CONFIG:
             continue
         name, value = variable(event)
-        if name not in (_SECURE_BOOT, *DATABASES):
+        if name not in _VENDORS:
             continue
+        if not event.data.startswith(_VENDORS[name]):
+            raise _ambiguous(event, f"the variable {name} is of another vendor")
         if name in found:
             raise _ambiguous(event, f"the variable {name} was measured twice")
         found[name] = _fact(value, event)
@@ -189,6 +223,8 @@ def _firmware_variables(events: list[Event], vouched: set[int]) -> dict[str, Fac
     separators = _separators(events, SECURE_BOOT_PCR)
     if len(separators) != 1:
         raise _ambiguous(of_pcr[0], f"PCR 7 has {len(separators)} separators, not one")
+    if _is_error(separators[0]):
+        raise _ambiguous(separators[0], "the firmware reports an error")
     end = separators[0].number
     for event in of_pcr:
         if event.number < end and event.number not in vouched:
@@ -237,19 +273,47 @@ def _boot_order(events: list[Event]) -> Fact[tuple[int, ...]] | None:
     return None
 
 
-def _command_lines(events: list[Event]) -> Iterator[Fact[str]]:
-    """Property 7."""
+def _boot_applications(events: list[Event], vouched: set[int]) -> Iterator[Fact[BootApplication]]:
+    """Property 8."""
     for event in events:
-        if event.type == EV_IPL and event.pcr == STUB_PCR:
-            yield _fact(event.data.decode("utf-16-le", "replace").rstrip("\0"), event)
-        text = grub_command(event)
-        if text is None:
+        if event.pcr != BOOT_LOADER_PCR:
             continue
-        command, _, arguments = text.partition(b" ")
-        if event.data.startswith(_KERNEL_PREFIX):
-            yield _fact(text.decode("utf-8", "backslashreplace"), event)
-        elif command in _KERNEL_COMMANDS:
-            yield _fact(arguments.decode("utf-8", "backslashreplace"), event)
+        if event.number not in vouched or event.data.startswith(_IMAGE_START):
+            named = event.type == EV_EFI_BOOT_SERVICES_APPLICATION
+            path = image_path(event) if named else ""
+            yield _fact(BootApplication(path, dict(event.digests)), event)
+
+
+def _command_lines(
+    events: list[Event], vouched: set[int]
+) -> tuple[tuple[Fact[str], ...], int | None]:
+    """Property 7: the lines, or none and the event that may hide one."""
+    found = []
+    for event in events:
+        if event.pcr == STUB_PCR:
+            shown = event.type == EV_IPL and event.number in vouched
+            line: str | None = event.data.decode("utf-16-le", "replace").rstrip("\0")
+        elif event.pcr == GRUB_PCR:
+            text = grub_command(event)
+            shown = text is not None
+            line = None if text is None else _grub_line(event, text)
+        else:
+            continue
+        if not shown or (line is not None and len(line) > _LONGEST_LINE):
+            return (), event.number
+        if line is not None:
+            found.append(_fact(line, event))
+    return tuple(found), None
+
+
+def _grub_line(event: Event, text: bytes) -> str | None:
+    """What GRUB told a kernel, None if the string says something else."""
+    command, _, arguments = text.partition(b" ")
+    if event.data.startswith(_KERNEL_PREFIX) or text.startswith(_FILE_STARTS):
+        return text.decode("utf-8", "backslashreplace")
+    if command in _KERNEL_COMMANDS:
+        return arguments.decode("utf-8", "backslashreplace")
+    return None
 
 
 def _ambiguous(event: Event, why: str) -> FormatError:
