@@ -25,7 +25,8 @@ class Survey:
     def __init__(self, placement: Placement) -> None:
         self._placement = placement
         self._providers = {provider.uuid: provider for provider in placement.providers()}
-        self._unread = [trait for trait in placement.traits_in_use() if is_ours(trait)]
+        in_use = placement.traits_in_use()
+        self._unread = sorted((trait for trait in in_use if is_ours(trait)), reverse=True)
         self._present: dict[str, frozenset[str]] = {}
         self._written: dict[str, frozenset[str]] = {}
         self._gone: set[str] = set()

@@ -15,7 +15,7 @@ import pytest
 
 from oat_trusted_filter.enforcer.traits import TRUSTED
 from tests.functional.enforcer.bench import FULL_INTERVAL, GRACE
-from tests.lab.scripted_backend import status
+from tests.lab.scripted_backend import reply, status
 
 LEASE = 30.0
 
@@ -133,6 +133,26 @@ def test_a_garbled_answer_is_silence_and_the_next_question_asks_for_everything(b
     bench.turn()
     bench.backend.fault = None
     bench.backend.say("untrusted", "compute-1")
+    bench.turn()
+    assert bench.placement.traits(host) == set()
+
+
+def test_changes_that_continue_nothing_are_not_believed_and_all_is_asked_for(bench, host):
+    """A proxy mixes up two backends, say."""
+
+    def confused(handler):
+        script = handler.script
+        if "since=" in handler.path:
+            body = {**script.answer(None, None)[1], "epoch": "another", "full": False}
+            body["hosts"] = [{"region": "", "host": "compute-1", "level": "trusted"}]
+        else:
+            body = script.answer(None, None)[1]
+        reply(handler, 200, body, {"OAT-Lease": "30"})
+
+    bench.backend.say("untrusted", "compute-1")
+    bench.backend.fault = confused
+    bench.turn()
+    assert bench.placement.traits(host) == {TRUSTED}
     bench.turn()
     assert bench.placement.traits(host) == set()
 
