@@ -13,6 +13,7 @@
 
 import os
 import re
+import signal
 import socket
 import ssl
 import subprocess
@@ -58,6 +59,7 @@ class Backend:
         self.options = dict(options or {})
         self._port: int | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._workers: list[int] = []
 
     # -- what others need to know -------------------------------------------------------------
 
@@ -178,6 +180,7 @@ class Backend:
         except (WaitTimeout, BackendError):
             self.stop()
             raise
+        self._workers = self.worker_pids()
 
     def stop(self) -> None:
         """Stop the service; afterwards none of its processes is left. Harmless if it is off.
@@ -187,8 +190,8 @@ class Backend:
         process, self._process = self._process, None
         if process is None:
             return
-        everyone = [process.pid, *_children(process.pid)]
-        killed = False
+        workers = {*self._workers, *_children(process.pid)}
+        obeyed = True
         if process.poll() is None:
             process.terminate()
             try:
@@ -196,9 +199,14 @@ class Backend:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-                killed = True
-        wait_for(lambda: not any(map(_alive, everyone)), _STOP_SECONDS, "the workers to end")
-        if killed:
+                obeyed = False
+        try:
+            wait_for(lambda: not any(map(alive, workers)), _STOP_SECONDS, "the workers to end")
+        except WaitTimeout:
+            for pid in filter(alive, workers):
+                os.kill(pid, signal.SIGKILL)
+            obeyed = False
+        if not obeyed:
             raise BackendError(f"the backend did not stop in {_STOP_SECONDS:g} s")
 
     def restart(self) -> None:
@@ -247,10 +255,9 @@ def _children(pid: int) -> list[int]:
         return []
 
 
-def _alive(pid: int) -> bool:
+def alive(pid: int) -> bool:
     """Whether the process is there and not merely waiting to be reaped."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
-

@@ -88,7 +88,7 @@ def _on_http_error(
         problem = Problem("route-unknown", "there is no such path")
     else:
         problem = Problem(
-            "body-invalid", error.description or error.title, status=error.status_code
+            "request-invalid", error.description or error.title, status=error.status_code
         )
     problem.headers.update(error.headers or {})
     _answer(req, resp, problem)

@@ -17,6 +17,7 @@ they take, and on the memory of all of them together.
 """
 
 import asyncio
+import contextlib
 import io
 import sys
 import uuid
@@ -39,6 +40,9 @@ THREADS = 8
 BODY_SECONDS = 30.0
 #: Bytes of bodies a worker holds at one time.
 BODIES_IN_ALL = 64 * MIB
+#: Bytes of a body that is too large which are read all the same, and dropped: most clients look at
+#: the answer only when they have sent everything.
+DROPPED_BODY = 64 * MIB
 
 
 class _Reply(NamedTuple):
@@ -86,31 +90,45 @@ class Gateway:
 
     async def _reply(self, scope: Any, protocol: Any) -> _Reply:
         length = _length(scope.headers)
-        reserved = 0
+        if length > LARGE_BODY:
+            await self._drop(protocol, length)
+        parts: list[bytes] = []
         try:
-            parts = []
             if length:
-                async with asyncio.timeout(self._body_seconds):
-                    async for part in protocol:
-                        reserved += len(part)
-                        self._reserve(len(part))
-                        parts.append(part)
-                        if reserved > length:
-                            break
-            if reserved != length:
+                await self._collect(protocol, parts)
+            body = b"".join(parts)
+            if len(body) != length:
                 raise Problem("body-invalid", "the body has another length than was announced")
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(
-                self._threads, self._call, environment(scope, b"".join(parts))
-            )
+            return await loop.run_in_executor(self._threads, self._call, environment(scope, body))
+        finally:
+            self._room += sum(map(len, parts))
+
+    async def _collect(self, protocol: Any, parts: list[bytes]) -> None:
+        """Read the body; the server sees to it that it is not longer than announced."""
+        try:
+            async with asyncio.timeout(self._body_seconds):
+                async for part in protocol:
+                    parts.append(part)
+                    self._reserve(len(part))
         except TimeoutError as error:
             raise Problem(
                 "body-too-slow",
                 f"the body did not come within {self._body_seconds:g} s",
                 headers={"Connection": "close"},
             ) from error
-        finally:
-            self._room += reserved
+
+    async def _drop(self, protocol: Any, length: int) -> None:
+        if length <= DROPPED_BODY:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._body_seconds):
+                    async for _ in protocol:
+                        pass
+        raise Problem(
+            "body-too-large",
+            f"the body is larger than {LARGE_BODY} bytes",
+            headers={"Connection": "close"},
+        )
 
     def _reserve(self, size: int) -> None:
         self._room -= size
@@ -137,7 +155,7 @@ class Gateway:
 def _length(headers: Any) -> int:
     """The length of the body as announced.
 
-    :raises Problem: ``body-length-missing``, ``body-too-large`` or ``body-invalid``.
+    :raises Problem: ``body-length-missing`` or ``body-invalid``.
     """
     text = headers.get("content-length")
     if text is None:
@@ -150,12 +168,6 @@ def _length(headers: Any) -> int:
         return 0
     if not text.isascii() or not text.isdigit() or len(text) > 18:
         raise Problem("body-invalid", "Content-Length is not a number")
-    if int(text) > LARGE_BODY:
-        raise Problem(
-            "body-too-large",
-            f"the body is larger than {LARGE_BODY} bytes",
-            headers={"Connection": "close"},
-        )
     return int(text)
 
 

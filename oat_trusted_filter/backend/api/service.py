@@ -79,7 +79,7 @@ def read_challenge_key(path: Path) -> bytes:
     :raises StartError: ``challenge-key-missing`` or ``challenge-key-invalid``.
     """
     try:
-        key = bytes.fromhex(path.read_text("ascii").strip())
+        key = bytes.fromhex(path.read_bytes().decode().strip())
     except FileNotFoundError as error:
         raise StartError(
             "challenge-key-missing",
