@@ -75,11 +75,11 @@ def parse_signature_database(data: bytes) -> tuple[SignatureEntry, ...]:
             raise _malformed("the sizes of a list do not fit")
         if (end - first) % signature:
             raise _malformed("a list does not hold whole entries")
+        if len(found) + (end - first) // signature > _MAX_ENTRIES:
+            raise _malformed(f"it has more than {_MAX_ENTRIES} entries")
         name = _kind(kind)
         for position in range(first, end, signature):
             found.append(_entry(name, data[position : position + signature]))
-        if len(found) > _MAX_ENTRIES:
-            raise _malformed(f"it has more than {_MAX_ENTRIES} entries")
         offset = end
     return tuple(found)
 

@@ -23,7 +23,7 @@ Pure functions: no I/O, no database, no clock of their own. The steps:
  7. The boot log is well-formed, and its data is what was measured.       (D2, D3, D5)
  8. The log leads to the quoted PCRs of firmware and boot loader,
     in every allocated bank.                                              (A11, D4, D6)
- 9. The facts are as the policy asks.                                     (D1)
+ 9. The facts are as the policy asks, see :mod:`.facts`.                  (D1, D3)
 10. For each requirement of the policy a valid reference set matches.
 
 Steps 1 to 3 refuse without a word about the host: anybody can send rubbish in its name. So does
@@ -34,11 +34,11 @@ untrusted. Steps 9 and 10 lead to a verdict with findings.
 import functools
 import hmac
 import logging
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 from oat_trusted_filter.backend.appraisal.boot_log import ReadBootLog, read_boot_log
+from oat_trusted_filter.backend.appraisal.facts import check_facts
 from oat_trusted_filter.backend.appraisal.matching import match
 from oat_trusted_filter.backend.appraisal.records import (
     QUOTED_PCRS,
@@ -121,7 +121,7 @@ def judge(
     state: PreviousState | None = None,
 ) -> Verdict:
     """Steps 9 and 10, also for stored evidence when policy or references have changed."""
-    findings = list(_check_facts(read_log, policy))  # 9
+    findings = list(check_facts(read_log, pcrs, policy, references, now))  # 9
     matched = []
     for requirement in policy.requirements:  # 10
         result = match(requirement, references, pcrs, read_log, now)
@@ -287,48 +287,6 @@ def _replay_mismatch(
             expected=(read_log.replayed[bank][pcr].hex(),),
         ),
     )
-
-
-def _check_facts(read_log: ReadBootLog, policy: Policy) -> Iterator[Finding]:
-    """Step 9."""
-    facts = read_log.facts
-    if policy.secure_boot == "required":
-        if facts.secure_boot is None:
-            yield Finding(
-                "secure-boot-unknown", "the boot log does not say if Secure Boot is on", pcr=7
-            )
-        elif not facts.secure_boot.value:
-            yield Finding(
-                "secure-boot-off",
-                f"Secure Boot is off: event {facts.secure_boot.event}",
-                pcr=7,
-                event=facts.secure_boot.event,
-            )
-        if facts.uefi_debugger is not None:
-            yield Finding(
-                "uefi-debugger",
-                f"a firmware debugger is enabled: event {facts.uefi_debugger.event}",
-                pcr=7,
-                event=facts.uefi_debugger.event,
-            )
-    if policy.kernel_command_line is not None:
-        yield from _check_command_lines(read_log, policy.kernel_command_line)
-
-
-def _check_command_lines(read_log: ReadBootLog, pattern: str) -> Iterator[Finding]:
-    lines = read_log.facts.kernel_command_lines
-    if not lines:
-        yield Finding("kernel-command-line-unknown", "the boot log has no kernel command line")
-    for line in lines:
-        if not re.fullmatch(pattern, line.value):
-            yield Finding(
-                "kernel-command-line",
-                f"PCR 8: the kernel command line of event {line.event} is not as the policy asks",
-                pcr=8,
-                event=line.event,
-                actual=line.value,
-                expected=(pattern,),
-            )
 
 
 def _refused(code: str, message: str) -> EvidenceRefused:

@@ -13,7 +13,7 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from oat_trusted_filter.backend.appraisal.document import (
     DocumentError,
@@ -25,7 +25,12 @@ from oat_trusted_filter.backend.appraisal.records import Policy, Requirement
 
 DEFAULT_POLICY = Policy("default")
 
+_FIELDS = {
+    "secure_boot", "requirements", "kernel_command_line", "certificates", "dbx_minimum", "images",
+    "dynamic_launch",
+}  # fmt: skip
 _LONGEST_PATTERN = 2000
+_FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 
 
 def to_document(policy: Policy) -> dict[str, Any]:
@@ -38,6 +43,10 @@ def to_document(policy: Policy) -> dict[str, Any]:
             for requirement in policy.requirements
         ],
         "kernel_command_line": policy.kernel_command_line,
+        "certificates": {name: sorted(known) for name, known in policy.certificates.items()},
+        "dbx_minimum": sorted(policy.dbx_minimum),
+        "images": list(policy.images),
+        "dynamic_launch": policy.dynamic_launch,
     }
 
 
@@ -46,29 +55,60 @@ def from_document(document: Any) -> Policy:
 
     :raises DocumentError: it describes none; the message names the field.
     """
-    check_keys(
-        document, "policy", {"name"}, {"secure_boot", "requirements", "kernel_command_line"}
-    )
-    secure_boot = document.get("secure_boot", "required")
-    if secure_boot not in ("required", "optional"):
-        raise DocumentError("policy-invalid", "secure_boot is neither required nor optional")
+    check_keys(document, "policy", {"name"}, _FIELDS)
     requirements = document.get("requirements", to_document(DEFAULT_POLICY)["requirements"])
     if not isinstance(requirements, list):
         raise DocumentError("policy-invalid", "requirements is not a list")
     policy = Policy(
         name=check_name(document["name"], "name"),
-        secure_boot=secure_boot,
+        secure_boot=_demand(document, "secure_boot", "required"),
         requirements=tuple(
             _requirement(item, f"requirements[{number}]")
             for number, item in enumerate(requirements)
         ),
         kernel_command_line=_pattern(document.get("kernel_command_line")),
+        certificates=_certificates(document.get("certificates", {})),
+        dbx_minimum=_fingerprints(document.get("dbx_minimum", []), "dbx_minimum"),
+        images=_kinds(document.get("images", [])),
+        dynamic_launch=_demand(document, "dynamic_launch", "optional"),
     )
-    if policy.secure_boot == "optional" and not policy.requirements:
+    if policy == Policy(policy.name, "optional", ()):
         raise DocumentError(
             "policy-invalid", "requirements is empty and secure_boot optional: it asks for nothing"
         )
     return policy
+
+
+def _demand(
+    document: Mapping[str, Any], name: str, default: Literal["required", "optional"]
+) -> Literal["required", "optional"]:
+    value = document.get(name, default)
+    if value == "required":
+        return "required"
+    if value == "optional":
+        return "optional"
+    raise DocumentError("policy-invalid", f"{name} is neither required nor optional")
+
+
+def _certificates(value: Any) -> dict[str, frozenset[str]]:
+    check_keys(value, "certificates", set(), {"PK", "KEK", "db"})
+    return {name: _fingerprints(known, f"certificates.{name}") for name, known in value.items()}
+
+
+def _fingerprints(value: Any, where: str) -> frozenset[str]:
+    if not isinstance(value, list) or not all(
+        isinstance(item, str) and _FINGERPRINT.fullmatch(item.lower()) for item in value
+    ):
+        raise DocumentError(
+            "policy-invalid", f"{where} is not a list of SHA-256 digests (64 hexadecimal digits)"
+        )
+    return frozenset(item.lower() for item in value)
+
+
+def _kinds(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise DocumentError("policy-invalid", "images is not a list of kinds of reference sets")
+    return tuple(check_name(kind, f"images[{number}]") for number, kind in enumerate(value))
 
 
 def _requirement(item: Mapping[str, Any], where: str) -> Requirement:

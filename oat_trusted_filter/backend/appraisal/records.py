@@ -88,6 +88,8 @@ class ReferenceSet:
     kind: str
     pcrs: Mapping[str, Mapping[int, frozenset[bytes]]]
     """Bank -> PCR -> the values that are good."""
+    images: Mapping[str, frozenset[bytes]] = field(default_factory=dict)
+    """Bank -> Authenticode digests of boot loaders and kernels that may be started."""
     events: tuple[ReferenceEvent, ...] = ()
     valid_from: datetime | None = None
     valid_until: datetime | None = None
@@ -116,6 +118,13 @@ class Policy:
     requirements: tuple[Requirement, ...] = (Requirement("platform", (0, 2, 4, 7)),)
     kernel_command_line: str | None = None
     """Regular expression each kernel command line has to match as a whole, None for any."""
+    certificates: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """PK, KEK or db -> SHA-256 of the certificates it may hold, hexadecimal."""
+    dbx_minimum: frozenset[str] = frozenset()
+    """Digests that have to be in dbx, hexadecimal."""
+    images: tuple[str, ...] = ()
+    """Kinds of reference sets one of which has to know each image that was started."""
+    dynamic_launch: Literal["required", "optional"] = "optional"
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,13 +26,19 @@ from oat_trusted_filter.backend.appraisal.document import (
 from oat_trusted_filter.backend.appraisal.records import ReferenceEvent, ReferenceSet
 from oat_trusted_filter.tcg.algorithms import BANKS, digest_size
 from oat_trusted_filter.tcg.bootlog import EV_NO_ACTION, BootLog, Event
-from oat_trusted_filter.tcg.events import describe_event, event_type_name
+from oat_trusted_filter.tcg.events import (
+    EV_EFI_BOOT_SERVICES_APPLICATION,
+    describe_event,
+    event_type_name,
+)
+from oat_trusted_filter.tcg.facts import BOOT_LOADER_PCR
 from oat_trusted_filter.tcg.pcr import PcrValues
 
 #: PCRs that firmware and boot loader extend, so that the boot log explains them.
 BOOT_PCRS: tuple[int, ...] = (*range(10), 14)
 DEFAULT_KIND = "platform"
 _MAX_EVENTS = 2_000
+_FIELDS = {"kind", "pcrs", "images", "events", "valid_from", "valid_until"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +94,7 @@ def derive_reference(
     1. The banks are those that all hosts have allocated.
     2. A PCR that has the same value on all hosts is taken, with the events that led to it.
     3. A PCR that has not is left out, and the events that differ are named.
+    4. Images that all hosts have started are taken.
 
     :param pcrs: which PCRs to look at.
     :raises DocumentError: ``reference-empty``, the hosts have no bank or no PCR in common.
@@ -116,6 +123,7 @@ def derive_reference(
             pcrs={
                 bank: {pcr: frozenset([first.pcrs[bank][pcr]]) for pcr in same} for bank in banks
             },
+            images={bank: _common_images(boots, bank) for bank in banks},  # 4
             events=tuple(
                 ReferenceEvent(
                     event.pcr,
@@ -128,6 +136,19 @@ def derive_reference(
             ),
         ),
         tuple(differing),
+    )
+
+
+def _common_images(boots: Sequence[GoodBoot], bank: str) -> frozenset[bytes]:
+    return frozenset.intersection(
+        *(
+            frozenset(
+                event.digests[bank]
+                for event in _events_of(boot.log, BOOT_LOADER_PCR)
+                if event.type == EV_EFI_BOOT_SERVICES_APPLICATION
+            )
+            for boot in boots
+        )
     )
 
 
@@ -170,6 +191,11 @@ def to_document(reference: ReferenceSet) -> dict[str, Any]:
             }
             for bank, of_bank in reference.pcrs.items()
         },
+        "images": {
+            bank: sorted(digest.hex() for digest in digests)
+            for bank, digests in reference.images.items()
+            if digests
+        },
         "events": [
             {
                 "pcr": event.pcr,
@@ -189,8 +215,7 @@ def from_document(document: Any) -> ReferenceSet:
 
     :raises DocumentError: it describes none; the message names the field.
     """
-    check_keys(document, "reference set", {"name", "pcrs"},
-               {"kind", "events", "valid_from", "valid_until"})  # fmt: skip
+    check_keys(document, "reference set", {"name"}, _FIELDS)
     valid_from = _moment(document.get("valid_from"), "valid_from")
     valid_until = _moment(document.get("valid_until"), "valid_until")
     if valid_from and valid_until and valid_until <= valid_from:
@@ -198,10 +223,14 @@ def from_document(document: Any) -> ReferenceSet:
     events = document.get("events") or []
     if not isinstance(events, list) or len(events) > _MAX_EVENTS:
         raise DocumentError("reference-invalid", f"events is not a list of up to {_MAX_EVENTS}")
+    pcrs, images = _pcrs(document.get("pcrs", {})), _images(document.get("images", {}))
+    if not pcrs and not images:
+        raise DocumentError("reference-invalid", "the set has neither pcrs nor images")
     return ReferenceSet(
         name=check_name(document["name"], "name"),
         kind=check_name(document.get("kind", DEFAULT_KIND), "kind"),
-        pcrs=_pcrs(document["pcrs"]),
+        pcrs=pcrs,
+        images=images,
         events=tuple(_event(item, f"events[{number}]") for number, item in enumerate(events)),
         valid_from=valid_from,
         valid_until=valid_until,
@@ -209,12 +238,9 @@ def from_document(document: Any) -> ReferenceSet:
 
 
 def _pcrs(value: Any) -> dict[str, dict[int, frozenset[bytes]]]:
-    if not isinstance(value, dict) or not value:
-        raise DocumentError("reference-invalid", "pcrs is not an object of PCR banks")
+    check_keys(value, "pcrs", set(), set(BANKS))
     found: dict[str, dict[int, frozenset[bytes]]] = {}
     for bank, of_bank in value.items():
-        if bank not in BANKS:
-            raise DocumentError("reference-invalid", f"pcrs: {bank!r} is not a PCR bank")
         if not isinstance(of_bank, dict) or not of_bank:
             raise DocumentError("reference-invalid", f"pcrs.{bank} is not an object of PCRs")
         found[bank] = {
@@ -222,6 +248,11 @@ def _pcrs(value: Any) -> dict[str, dict[int, frozenset[bytes]]]:
             for pcr, values in of_bank.items()
         }
     return found
+
+
+def _images(value: Any) -> dict[str, frozenset[bytes]]:
+    check_keys(value, "images", set(), set(BANKS))
+    return {bank: _values(digests, bank, f"images.{bank}") for bank, digests in value.items()}
 
 
 def _values(values: Any, bank: str, where: str) -> frozenset[bytes]:

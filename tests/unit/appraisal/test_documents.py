@@ -86,13 +86,15 @@ def test_validity_is_read_with_its_time_zone():
     [
         (None, "reference set"),
         ([], "reference set"),
-        ({"name": "set"}, "pcrs"),
+        ({"name": "set"}, "neither pcrs nor images"),
         ({**DOCUMENT, "pcr": {}}, "pcr"),
         ({**DOCUMENT, "name": "a b"}, "name"),
         ({**DOCUMENT, "name": "a\n"}, "name"),
         ({**DOCUMENT, "name": 5}, "name"),
         ({**DOCUMENT, "kind": ""}, "kind"),
         ({**DOCUMENT, "pcrs": {}}, "pcrs"),
+        ({**DOCUMENT, "images": {"sha256": ["00"]}}, "images.sha256"),
+        ({**DOCUMENT, "images": {"md5": ["00"]}}, "md5"),
         ({**DOCUMENT, "pcrs": {"md5": {"4": ["00"]}}}, "md5"),
         ({**DOCUMENT, "pcrs": {"sha256": {}}}, "sha256"),
         ({**DOCUMENT, "pcrs": {"sha256": {"23": ["00" * 32]}}}, "23"),
@@ -125,6 +127,10 @@ def test_a_policy_survives_being_written_down():
         "secure_boot": "optional",
         "requirements": [{"kind": "kernel", "pcrs": [8, 9]}],
         "kernel_command_line": "root=.*",
+        "certificates": {"KEK": ["ab" * 32], "db": []},
+        "dbx_minimum": ["cd" * 32],
+        "images": ["kernel"],
+        "dynamic_launch": "required",
     }
 
     assert policy.to_document(policy.from_document(document)) == document
@@ -148,6 +154,13 @@ def test_a_policy_that_says_nothing_asks_for_what_the_default_asks():
         ({"kernel_command_line": "("}, "kernel_command_line"),
         ({"kernel_command_line": 5}, "kernel_command_line"),
         ({"kernel_comand_line": "x"}, "kernel_comand_line"),
+        ({"certificates": {"dbx": []}}, "dbx"),
+        ({"certificates": {"db": ["ab"]}}, "certificates.db"),
+        ({"certificates": {"db": "ab" * 32}}, "certificates.db"),
+        ({"dbx_minimum": [5]}, "dbx_minimum"),
+        ({"images": "kernel"}, "images"),
+        ({"images": [""]}, "images[0]"),
+        ({"dynamic_launch": "always"}, "dynamic_launch"),
     ],
 )
 def test_a_document_that_is_no_policy_is_refused_by_field(fields, field):

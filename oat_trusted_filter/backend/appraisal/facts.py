@@ -1,0 +1,214 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""Step 9 of the appraisal: are the facts of the boot as the policy asks?
+
+Each check has a number; what a policy does not speak of is not checked.
+
+1. ``secure_boot: required``: it is on, something vouched for what was started (an authority), and
+   no firmware debugger is enabled.
+2. ``certificates``: of each database named, all certificates are among those listed.
+3. ``dbx_minimum``: each digest listed is in dbx.
+4. ``kernel_command_line``: each line matches the pattern as a whole. A boot loader that measures no
+   line leaves room for whoever comes later to make one up, so this means something only beside a
+   requirement for PCR 4 or for the images started.
+5. ``images``: each image that was started is in a valid reference set of one of these kinds.
+6. ``dynamic_launch: required``: a dynamic launch (Intel TXT, AMD SKINIT) has reset PCRs 17 to 20.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+
+from oat_trusted_filter.backend.appraisal.boot_log import ReadBootLog
+from oat_trusted_filter.backend.appraisal.records import Finding, Policy, ReferenceSet
+from oat_trusted_filter.tcg.events import STUB_PCR
+from oat_trusted_filter.tcg.facts import BootApplication, Fact
+from oat_trusted_filter.tcg.pcr import PcrValues
+from oat_trusted_filter.tcg.signature_database import X509
+
+#: PCRs a dynamic launch takes from ones to zeros before it extends some of them.
+_DYNAMIC_LAUNCH_PCRS = range(17, 21)
+
+
+def check_facts(
+    read_log: ReadBootLog,
+    pcrs: PcrValues,
+    policy: Policy,
+    references: Sequence[ReferenceSet],
+    now: datetime,
+) -> Iterator[Finding]:
+    """What is not as the policy asks.
+
+    :param pcrs: the quoted values.
+    """
+    if policy.secure_boot == "required":
+        yield from _secure_boot(read_log)  # 1
+    yield from _certificates(read_log, policy)  # 2
+    yield from _dbx(read_log, policy)  # 3
+    if policy.kernel_command_line is not None:
+        yield from _command_lines(read_log, pcrs, policy.kernel_command_line)  # 4
+    if policy.images:
+        yield from _images(read_log, policy, references, now)  # 5
+    if policy.dynamic_launch == "required":
+        yield from _dynamic_launch(pcrs)  # 6
+
+
+def _secure_boot(read_log: ReadBootLog) -> Iterator[Finding]:
+    facts = read_log.facts
+    if facts.secure_boot is None:
+        yield Finding(
+            "secure-boot-unknown", "the boot log does not say if Secure Boot is on", pcr=7
+        )
+    elif not facts.secure_boot.value:
+        yield Finding(
+            "secure-boot-off",
+            f"Secure Boot is off: event {facts.secure_boot.event}",
+            pcr=7,
+            event=facts.secure_boot.event,
+        )
+    elif not facts.authorities:
+        yield Finding(
+            "secure-boot-authority",
+            "Secure Boot is said to be on, but nothing in PCR 7 vouched for what was started",
+            pcr=7,
+        )
+    if facts.uefi_debugger is not None:
+        yield Finding(
+            "uefi-debugger",
+            f"a firmware debugger is enabled: event {facts.uefi_debugger.event}",
+            pcr=7,
+            event=facts.uefi_debugger.event,
+        )
+
+
+def _certificates(read_log: ReadBootLog, policy: Policy) -> Iterator[Finding]:
+    for name, allowed in policy.certificates.items():
+        database = read_log.facts.databases.get(name)
+        if database is None:
+            yield Finding("database-unknown", f"the boot log does not show {name}", pcr=7)
+            continue
+        for entry in database.value:
+            if entry.kind == X509 and entry.fingerprint not in allowed:
+                yield Finding(
+                    "certificate-unknown",
+                    f"PCR 7: {name} holds certificate {entry.fingerprint}, which the policy does "
+                    f"not list: event {database.event}",
+                    pcr=7,
+                    event=database.event,
+                    description=name,
+                    actual=entry.fingerprint,
+                    expected=tuple(sorted(allowed)),
+                )
+
+
+def _dbx(read_log: ReadBootLog, policy: Policy) -> Iterator[Finding]:
+    if not policy.dbx_minimum:
+        return
+    database = read_log.facts.databases.get("dbx")
+    if database is None:
+        yield Finding("database-unknown", "the boot log does not show dbx", pcr=7)
+        return
+    missing = sorted(policy.dbx_minimum - {entry.fingerprint for entry in database.value})
+    if missing:
+        yield Finding(
+            "dbx-outdated",
+            f"PCR 7: {len(missing)} of {len(policy.dbx_minimum)} digests the policy wants in dbx "
+            f"are not in it, {missing[0]} for one: event {database.event}",
+            pcr=7,
+            event=database.event,
+            description="dbx",
+            expected=(missing[0],),
+        )
+
+
+def _command_lines(read_log: ReadBootLog, pcrs: PcrValues, pattern: str) -> Iterator[Finding]:
+    facts = read_log.facts
+    if facts.command_line_hidden_by is not None:
+        yield Finding(
+            "kernel-command-line-unknown",
+            f"event {facts.command_line_hidden_by} of the boot log may hide a kernel command line",
+            event=facts.command_line_hidden_by,
+        )
+        return
+    lines = facts.kernel_command_lines
+    # The running system may extend PCR 12 further, so step 8 does not look at it.
+    if any(line.pcr == STUB_PCR for line in lines) and not all(
+        read_log.replayed[bank][STUB_PCR] == values[STUB_PCR] for bank, values in pcrs.items()
+    ):
+        yield Finding(
+            "kernel-command-line-unknown",
+            f"PCR {STUB_PCR} has another value than the boot log leads to, so the command line it "
+            "shows proves nothing",
+            pcr=STUB_PCR,
+        )
+        return
+    if not lines:
+        yield Finding("kernel-command-line-unknown", "the boot log has no kernel command line")
+    for line in lines:
+        if not re.fullmatch(pattern, line.value):
+            yield Finding(
+                "kernel-command-line",
+                f"PCR {line.pcr}: the kernel command line of event {line.event} is not as the "
+                "policy asks",
+                pcr=line.pcr,
+                event=line.event,
+                actual=line.value,
+                expected=(pattern,),
+            )
+
+
+def _images(
+    read_log: ReadBootLog, policy: Policy, references: Sequence[ReferenceSet], now: datetime
+) -> Iterator[Finding]:
+    known: dict[str, set[bytes]] = {}
+    for reference in references:
+        if reference.kind in policy.images and reference.valid_at(now):
+            for bank, digests in reference.images.items():
+                known.setdefault(bank, set()).update(digests)
+    if not known:
+        kinds = ", ".join(policy.images)
+        yield Finding("no-reference", f"there is no valid reference set of kind {kinds} for images")
+        return
+    for application in read_log.facts.boot_applications:
+        if not _is_known(application, known):
+            path = application.value.path or "an image without a path"
+            measured = application.value.digests
+            yield Finding(
+                "image-unknown",
+                f"PCR {application.pcr}: event {application.event} started {path}, and no valid "
+                f"reference set of kind {', '.join(policy.images)} knows its digest",
+                pcr=application.pcr,
+                event=application.event,
+                description=path,
+                actual=next((d.hex() for bank, d in measured.items() if bank in known), None),
+            )
+
+
+def _is_known(application: Fact[BootApplication], known: dict[str, set[bytes]]) -> bool:
+    """Known in each bank the reference sets speak of, of which one at least is not SHA-1."""
+    digests = {b: d for b, d in application.value.digests.items() if b in known}
+    return bool(digests.keys() - {"sha1"}) and all(d in known[b] for b, d in digests.items())
+
+
+def _dynamic_launch(pcrs: PcrValues) -> Iterator[Finding]:
+    for bank, values in pcrs.items():
+        never = [pcr for pcr in _DYNAMIC_LAUNCH_PCRS if not values[pcr].strip(b"\xff")]
+        if never:
+            numbers = ", ".join(map(str, never))
+            yield Finding(
+                "no-dynamic-launch",
+                f"the host has made no dynamic launch since it booted: PCR {numbers} ({bank}) "
+                "still hold ones",
+                pcr=never[0],
+                bank=bank,
+            )
+            return
