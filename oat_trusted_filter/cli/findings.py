@@ -21,8 +21,15 @@ from oat_trusted_filter.cli.text import numbered, plain, printable
 ADVICE: Mapping[str, str] = {
     "boot-log-mismatch": "The log on {host} does not tell how its TPM came to be as it is: look "
     "for whoever writes to PCRs there, or for firmware that does not log all it measures.",
+    "certificate-unknown": "If the certificate belongs there, list it in the policy; if not, take it "
+    "out of the firmware of {host}.",
+    "dbx-outdated": "Update dbx on {host} (fwupdmgr update) and reboot it.",
+    "image-unknown": "If the image is a good one, say so: oat reference create NAME --kind KIND "
+    "--from-host {host}. If not, find out who changed {host}, and boot it clean.",
     "kernel-command-line": "Change it in the boot loader's configuration on {host} and reboot, or "
     "change the policy: oat policy show, oat policy set.",
+    "no-dynamic-launch": "Turn Intel TXT or AMD SKINIT on in the firmware of {host}, and boot it "
+    "through tboot or TrenchBoot.",
     "no-reference": "Say which boots are good: oat reference create NAME --from-host {host}",
     "not-attested": "Look at the log of oat-agent on {host}; there, oat-agent --check says what "
     "it can use.",

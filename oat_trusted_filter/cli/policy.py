@@ -32,11 +32,25 @@ def _requirements(value: Any) -> str:
     )
 
 
+def _certificates(value: Any) -> str:
+    if not isinstance(value, Mapping):
+        return plain(value)
+    return "\n".join(f"{plain(name)}: {plain(known)}" for name, known in value.items())
+
+
+def _count(value: Any) -> str:
+    return f"{len(value)} digests" if isinstance(value, list) and value else ""
+
+
 _COLUMNS = (
     Column("name"),
     Column("secure_boot"),
     Column("requirements", text=_requirements),
     Column("kernel_command_line"),
+    Column("images"),
+    Column("dynamic_launch"),
+    Column("certificates", text=_certificates, long=True),
+    Column("dbx_minimum", text=_count, long=True),
 )
 
 
