@@ -11,6 +11,8 @@
 # under the License.
 """Options of the enforcer, groups ``[enforcer]`` and ``[placement]``."""
 
+import copy
+
 from keystoneauth1 import loading
 from oslo_config import cfg
 
@@ -157,10 +159,11 @@ def register_opts(conf: cfg.ConfigOpts) -> None:
 
     What the authentication plugin of ``[placement]`` needs is registered when it is loaded.
     """
-    conf.register_group(GROUP)
-    conf.register_opts(OPTS, group=GROUP)
-    conf.register_group(PLACEMENT_GROUP)
-    conf.register_opts(_connection_opts(), group=PLACEMENT_GROUP)
+    for group, opts in ((GROUP, OPTS), (PLACEMENT_GROUP, _connection_opts())):
+        # A copy: what is registered and overridden is kept in the group, which would otherwise be
+        # shared by all configuration objects of the process.
+        conf.register_group(copy.deepcopy(group))
+        conf.register_opts(opts, group=group.name)
 
 
 def register_cli_opts(conf: cfg.ConfigOpts) -> None:
