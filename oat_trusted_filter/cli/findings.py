@@ -21,8 +21,8 @@ from oat_trusted_filter.cli.text import numbered, plain, printable
 ADVICE: Mapping[str, str] = {
     "boot-log-mismatch": "The log on {host} does not tell how its TPM came to be as it is: look "
     "for whoever writes to PCRs there, or for firmware that does not log all it measures.",
-    "certificate-unknown": "If the certificate belongs there, list it in the policy; if not, take it "
-    "out of the firmware of {host}.",
+    "certificate-unknown": "If the certificate belongs there, list it in the policy; if not, take "
+    "it out of the firmware of {host}.",
     "dbx-outdated": "Update dbx on {host} (fwupdmgr update) and reboot it.",
     "image-unknown": "If the image is a good one, say so: oat reference create NAME --kind KIND "
     "--from-host {host}. If not, find out who changed {host}, and boot it clean.",
