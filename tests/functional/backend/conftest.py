@@ -11,6 +11,8 @@
 # under the License.
 """A backend for all tests of a module, and hosts."""
 
+import shutil
+
 import pytest
 
 from tests.functional.backend.parts import ComputeHost, Http, Operator
@@ -104,3 +106,16 @@ def initialised(tmp_path_factory):
     made = Backend(tmp_path_factory.mktemp("initialised"))
     made.init()
     return made
+
+
+@pytest.fixture
+def backend_maker(tmp_path, initialised):
+    """Makes one backend that could start, of its own, with these options."""
+
+    def make(options=None):
+        made = Backend(tmp_path / "own", options)
+        shutil.copytree(initialised.state_dir, made.state_dir)
+        made.write_config()
+        return made
+
+    return make

@@ -17,7 +17,6 @@ import json
 import pytest
 
 from tests.functional.backend.parts import ComputeHost, Operator, b64
-from tests.lab.backend import Backend
 from tests.lab.quotes import SigningKey
 
 
@@ -221,17 +220,19 @@ def test_A11_banks_cannot_be_dropped_by_enrolling_again(trusted):
     assert trusted.round().level == "trusted"
 
 
-def test_B10_software_tpms_are_refused_unless_they_are_allowed(tmp_path, allowing, host, operator):
+def test_B10_software_tpms_are_refused_unless_they_are_allowed(
+    backend_maker, allowing, host, operator
+):
     options = {**allowing, ("attestation", "allow_software_tpm"): False}
-    with Backend(tmp_path / "strict", options=options) as strict:
+    with backend_maker(options) as strict:
         stranger = ComputeHost(strict, host.software)
         answer = begin(stranger)
         assert (answer.status, answer.code) == (403, "ek-software-tpm")
         assert Operator(strict).hosts(stranger.name) == []
 
 
-def test_B4_an_authority_nobody_knows(tmp_path, host):
-    with Backend(tmp_path / "empty", {("attestation", "allow_software_tpm"): True}) as strict:
+def test_B4_an_authority_nobody_knows(backend_maker, host):
+    with backend_maker({("attestation", "allow_software_tpm"): True}) as strict:
         answer = begin(ComputeHost(strict, host.software))
         assert (answer.status, answer.code) == (403, "ek-certificate-untrusted")
 

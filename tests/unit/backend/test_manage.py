@@ -13,6 +13,7 @@
 
 import functools
 import io
+import logging
 import os
 import shlex
 import stat
@@ -59,8 +60,11 @@ class InProcess(Backend):
 
 
 @pytest.fixture
-def make(tmp_path, capsys):
+def make(tmp_path, capsys, monkeypatch):
     """Makes configurations."""
+    # The program sets up the log of this process.
+    monkeypatch.setattr(logging.root, "handlers", list(logging.root.handlers))
+    monkeypatch.setattr(logging.root, "level", logging.root.level)
     return functools.partial(InProcess, tmp_path, capsys)
 
 
