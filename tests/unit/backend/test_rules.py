@@ -111,7 +111,7 @@ def test_only_the_pcrs_asked_for_and_only_those_of_the_boot_log(place, pair):
         ({"name": "x", "from_hosts": ["node-3"]}, 409, "host-without-evidence"),
         ({"name": "a b", "from_hosts": ["node-1"]}, 400, "document-name"),
         ({"name": "x", "from_hosts": ["node-1"], "kind": "../x"}, 400, "document-name"),
-        ({"name": "x", "document": {"pcrs": {"md5": {"0": "00"}}}}, 400, "reference-invalid"),
+        ({"name": "x", "document": {"pcrs": {"md5": {"0": "00"}}}}, 400, "document-field"),
         ({"name": "x", "document": {"pcrs": {}, "colour": 1}}, 400, "document-field"),
     ],
 )
