@@ -76,7 +76,11 @@ class BootLogs:
                 self._kept.move_to_end(digest)
                 return known
         data = verdicts.boot_log(connection, digest)
-        return None if data is None else LazyBootLog(data)
+        if data is None:
+            return None
+        log = LazyBootLog(data)
+        self.keep(digest, log)
+        return log
 
     def keep(self, digest: str, log: LazyBootLog) -> None:
         """Keep a log at hand that has been proven."""

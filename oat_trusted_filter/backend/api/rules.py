@@ -141,7 +141,7 @@ class RuleChanger:
         with self._store.read() as connection:
             before = parsed(rules.load(connection))
             after = edit(before)
-            for row in verdicts.appraisable(connection):
+            for row in verdicts.appraisable(connection, with_pcrs=True):
                 judged[row.host_id] = (row.evidence, self._judge(connection, row, after, now))
 
         def transaction(connection: Connection) -> None:
@@ -153,7 +153,7 @@ class RuleChanger:
             verdicts.revise(connection, list(revisions(connection)))
 
         def revisions(connection: Connection) -> Iterator[tuple[Appraisable, Revision]]:
-            for row in verdicts.appraisable(connection):
+            for row in verdicts.appraisable(connection, with_pcrs=False):
                 evidence, verdict = judged.get(row.host_id, ("", None))
                 if verdict is None or evidence != row.evidence:
                     verdict = self._judge(connection, row, after, now)
@@ -166,7 +166,7 @@ class RuleChanger:
     def _judge(self, connection: Connection, row: Appraisable, after: Rules, now: int) -> Verdict:
         """Judge stored evidence; whatever fails costs this host its trust and no other."""
         try:
-            pcrs = verdicts.pcrs_of(connection, row.host_id)
+            pcrs = row.pcrs or verdicts.pcrs_of(connection, row.host_id)
             log = self._boot_logs.find(connection, row.boot_log_digest)
             if pcrs is None or log is None:
                 raise LookupError("the evidence is gone")

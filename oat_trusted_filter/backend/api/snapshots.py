@@ -160,4 +160,5 @@ class Snapshots:
 
 
 def _written(told: list[snapshot.Told]) -> bytes:
-    return msgspec.json.encode([HostVerdict(*item, tags={}) for item in told])
+    no_tags: dict[str, str] = {}
+    return msgspec.json.encode([HostVerdict(*item, no_tags) for item in told])

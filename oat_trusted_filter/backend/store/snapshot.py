@@ -11,7 +11,7 @@
 # under the License.
 """What relying parties are told, as it is stored."""
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from sqlalchemy import Connection, func, select
 
@@ -76,7 +76,8 @@ def told(connection: Connection, since: int | None = None) -> list[Told]:
     :param since: only those that changed after this cursor.
     """
     query = _TOLD if since is None else _TOLD.where(verdicts.c.changed > since)
-    return [Told._make(row) for row in connection.execute(query)]
+    # Rows have the fields of the record; copying ten thousand of them takes as long as telling them.
+    return cast(list[Told], connection.execute(query).fetchall())
 
 
 def deleted(connection: Connection, since: int) -> list[tuple[str, str]]:

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, bindparam, delete, exists, select, update
+from sqlalchemy import Connection, bindparam, delete, exists, null, select, update
 from sqlalchemy.exc import IntegrityError
 
 from oat_trusted_filter.backend.store import changes
@@ -99,6 +99,8 @@ class Appraisable(NamedTuple):
     policy: str
     evidence: str
     boot_log_digest: str
+    pcrs: str | None
+    """None: not asked for."""
     level: str
     reason: str
     findings: str
@@ -257,25 +259,32 @@ def lapse(connection: Connection, now: int, latest: int) -> int:
     return int(lapsed.rowcount)
 
 
-_APPRAISABLE = (
-    select(
-        hosts.c.id, hosts.c.region, hosts.c.host, hosts.c.banks, hosts.c.policy,
-        verdicts.c.evidence, verdicts.c.boot_log_digest,
-        verdicts.c.level, verdicts.c.reason, verdicts.c.findings, verdicts.c.reference_sets,
-        verdicts.c.deadline,
-    )
-    .join_from(hosts, verdicts, verdicts.c.host_id == hosts.c.id)
-    .where(verdicts.c.deadline.is_not(None), verdicts.c.evidence.is_not(None))
-    .where(verdicts.c.boot_log_digest.is_not(None))
-)  # fmt: skip
+def _appraisable(pcrs: Any) -> Any:
+    return (
+        select(
+            hosts.c.id, hosts.c.region, hosts.c.host, hosts.c.banks, hosts.c.policy,
+            verdicts.c.evidence, verdicts.c.boot_log_digest, pcrs,
+            verdicts.c.level, verdicts.c.reason, verdicts.c.findings, verdicts.c.reference_sets,
+            verdicts.c.deadline,
+        )
+        .join_from(hosts, verdicts, verdicts.c.host_id == hosts.c.id)
+        .where(verdicts.c.deadline.is_not(None), verdicts.c.evidence.is_not(None))
+        .where(verdicts.c.boot_log_digest.is_not(None))
+        .order_by(hosts.c.id)
+    )  # fmt: skip
 
 
-def appraisable(connection: Connection) -> Iterator[Appraisable]:
+_WITH_PCRS = _appraisable(verdicts.c.pcrs)
+_WITHOUT_PCRS = _appraisable(null())
+
+
+def appraisable(connection: Connection, *, with_pcrs: bool) -> Iterator[Appraisable]:
     """All hosts whose stored evidence can be judged again, in chunks of ids."""
+    query = _WITH_PCRS if with_pcrs else _WITHOUT_PCRS
     last = 0
     while True:
-        query = _APPRAISABLE.where(hosts.c.id > last).order_by(hosts.c.id).limit(_CHUNK)
-        rows = [Appraisable._make(row) for row in connection.execute(query)]
+        found = connection.execute(query.where(hosts.c.id > last).limit(_CHUNK))
+        rows = [Appraisable._make(row) for row in found]
         yield from rows
         if len(rows) < _CHUNK:
             return
