@@ -76,7 +76,7 @@ def told(connection: Connection, since: int | None = None) -> list[Told]:
     :param since: only those that changed after this cursor.
     """
     query = _TOLD if since is None else _TOLD.where(verdicts.c.changed > since)
-    # Rows have the fields of the record; copying ten thousand of them takes as long as telling them.
+    # Rows have the fields of the record; copying ten thousand of them takes as long as the rest.
     return cast(list[Told], connection.execute(query).fetchall())
 
 
