@@ -32,6 +32,10 @@ from oat_trusted_filter.tcg.errors import FormatError
 IMA_PCR = 10
 #: One template: the longest path, a signature and a buffer, with room to spare.
 MAX_TEMPLATE_BYTES = 128 * 1024
+#: PATH_MAX of Linux, with the final NUL.
+MAX_PATH_BYTES = 4096
+#: The most of a list that is sent at a time; some 35,000 entries.
+MAX_PART_BYTES = 4 * 1024 * 1024
 
 _HEAD = struct.Struct("<I20sI")
 _U32 = struct.Struct("<I")
@@ -98,10 +102,18 @@ class ImaReplay:
 
     :param values: where it begins; zeros after a boot.
     :param padded: banks that are extended with the padded SHA-1 digest.
+    :param alternatives: banks of which it is not known yet whether they are, and where PCR 10
+        begins if so.
     """
 
-    def __init__(self, values: Mapping[str, bytes], padded: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        values: Mapping[str, bytes],
+        padded: frozenset[str] = frozenset(),
+        alternatives: Mapping[str, bytes] | None = None,
+    ) -> None:
         self.values = dict(values)
+        self.alternatives = dict(alternatives or {})
         self._padded = padded
         self._ones = {bank: b"\xff" * digest_size(bank) for bank in values}
 
@@ -112,8 +124,9 @@ class ImaReplay:
         """
         values, data, sha1 = self.values, entry.template_data, entry.template_digest
         if sha1 == _ZEROS:
-            for bank, value in values.items():
-                values[bank] = new_hash(bank, value + self._ones[bank]).digest()
+            for led in (values, self.alternatives):
+                for bank, value in led.items():
+                    led[bank] = new_hash(bank, value + self._ones[bank]).digest()
             return
         if hashlib.sha1(data, usedforsecurity=False).digest() != sha1:
             raise FormatError(
@@ -127,6 +140,22 @@ class ImaReplay:
             else:
                 digest = sha1 if bank == "sha1" else new_hash(bank, data).digest()
             values[bank] = new_hash(bank, value + digest).digest()
+        for bank, value in self.alternatives.items():
+            digest = sha1.ljust(len(value), b"\0")
+            self.alternatives[bank] = new_hash(bank, value + digest).digest()
+
+    def padded_at(self, quoted: Mapping[str, bytes]) -> frozenset[str] | None:
+        """Whether the entries so far lead to these values.
+
+        :returns: the banks that do so padded; None if a bank does not at all.
+        """
+        found = self._padded
+        for bank, value in quoted.items():
+            if self.values[bank] != value:
+                if self.alternatives.get(bank) != value:
+                    return None
+                found |= {bank}
+        return found
 
 
 def _entry(data: bytes, offset: int, number: int) -> ImaEntry:
@@ -163,7 +192,7 @@ def _entry(data: bytes, offset: int, number: int) -> ImaEntry:
         end,
         algorithm,
         file_digest,
-        _path(values[1]),
+        _path(values[1], number),
         values[2] if len(fields) > 2 and fields[2] == "sig" else b"",
     )
 
@@ -179,7 +208,7 @@ def _legacy_entry(data: bytes, offset: int, number: int, pcr: int, digest: bytes
         raise _truncated(number)
     name = data[offset + 24 : end]
     hashed = file_digest + name.ljust(_LEGACY_NAME_BYTES, b"\0")
-    return ImaEntry(pcr, "ima", digest, hashed, end, "sha1", file_digest, _path(name), b"")
+    return ImaEntry(pcr, "ima", digest, hashed, end, "sha1", file_digest, _path(name, number), b"")
 
 
 def _fields(body: bytes, count: int, number: int) -> list[bytes]:
@@ -206,7 +235,9 @@ def _file_digest(field: bytes, number: int) -> tuple[str, bytes]:
     return names.decode("ascii", "backslashreplace").rpartition(":")[2], digest
 
 
-def _path(name: bytes) -> str:
+def _path(name: bytes, number: int) -> str:
+    if len(name) > MAX_PATH_BYTES:
+        raise _malformed(number, f"its path has {len(name)} bytes")
     return name.removesuffix(b"\0").decode("utf-8", "backslashreplace")
 
 

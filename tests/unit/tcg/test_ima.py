@@ -127,6 +127,7 @@ def test_D9_a_violation_is_counted_and_extends_ones():
         (entry(fields=(SHA256, b"/bin/true\0", b"more")), "ima-log-entry"),
         (entry(fields=(b"no algorithm", b"/bin/true\0")), "ima-log-entry"),
         (entry(fields=(SHA256, b"x" * 200_000)), "ima-log-entry"),
+        (entry(fields=(SHA256, b"/" + b"x" * 4096)), "ima-log-entry"),
         (legacy_entry(name=b"x" * 256), "ima-log-entry"),
         (entry()[:-50] + b"\xff" * 50, "ima-log-entry"),
     ],
