@@ -24,7 +24,7 @@ from oat_trusted_filter.tcg.bootlog import BootLog
 from oat_trusted_filter.tcg.facts import BootFacts
 
 #: Bytes of boot logs whose contents are kept; in memory they take some three times as much.
-KEPT_BYTES = 8 * 1024 * 1024
+KEPT_BYTES = 16 * 1024 * 1024
 
 
 class LazyBootLog:

@@ -122,10 +122,10 @@ _SUBJECT = (
     select(
         hosts.c.id, hosts.c.ak_public, hosts.c.banks, hosts.c.software_tpm, hosts.c.policy,
         verdicts.c.serial, verdicts.c.level, verdicts.c.reason, verdicts.c.tpm_state,
-        verdicts.c.evidence, verdicts.c.boot_log_digest, state.c.rules,
+        verdicts.c.evidence, verdicts.c.boot_log_digest,
+        select(state.c.rules).scalar_subquery(),
     )
     .join_from(hosts, verdicts, verdicts.c.host_id == hosts.c.id)
-    .join(state, state.c.id == 1)
     .where(hosts.c.approved_name == bindparam("name"))
 )  # fmt: skip
 

@@ -12,17 +12,20 @@
 """A service in this process: real database, real appraisal, a clock of the test's own."""
 
 import itertools
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import falcon.testing
 import pytest
+from sqlalchemy import text
 
 from oat_trusted_filter.backend.api.application import make_application
 from oat_trusted_filter.backend.api.service import make_service
 from oat_trusted_filter.backend.settings import Settings
 from oat_trusted_filter.backend.store import hosts, migrate
 from oat_trusted_filter.backend.store.engine import Store
+from oat_trusted_filter.backend.store.tables import metadata
 from tests.unit.backend.attesting import AttestingHost
 
 #: When the tests take place, milliseconds since 1970.
@@ -104,11 +107,19 @@ def candidate_of(machine, /, **fields):
 
 @pytest.fixture
 def store(tmp_path):
-    """An empty database."""
-    made = Store(f"sqlite:///{tmp_path / 'oat.sqlite'}")
+    """An empty database: SQLite, or the one of OAT_TEST_DATABASE, which is emptied."""
+    url = os.environ.get("OAT_TEST_DATABASE")
+    made = Store(url or f"sqlite:///{tmp_path / 'oat.sqlite'}")
+    if url:
+        made.write(_drop_everything)
     migrate.sync(made)
     yield made
     made.close()
+
+
+def _drop_everything(connection):
+    metadata.drop_all(connection)
+    connection.execute(text("DROP TABLE IF EXISTS alembic_version"))
 
 
 @pytest.fixture

@@ -33,7 +33,8 @@ def levels(place):
 
 
 def reasons(place):
-    return [item["reason"] for item in place.get("/v1/verdicts")["hosts"]]
+    told = sorted(place.get("/v1/verdicts")["hosts"], key=lambda item: item["host"])
+    return [item["reason"] for item in told]
 
 
 def delete(place, name):

@@ -70,7 +70,8 @@ def test_indexes_fit_into_innodb():
             assert sum(4 * (getattr(c.type, "length", 0) or 2) for c in group) <= _LARGEST_INDEX
 
 
-def test_sqlite_is_set_up_for_many_readers_and_a_writer(store):
+def test_sqlite_is_set_up_for_many_readers_and_a_writer(tmp_path):
+    store = Store(f"sqlite:///{tmp_path / 'other.sqlite'}")
     with store.read() as connection:
         pragmas = {
             name: connection.scalar(text(f"PRAGMA {name}"))
