@@ -256,6 +256,14 @@ def test_the_host_is_approved_by_the_key_its_own_agent_names(make_node):
     assert create in played.only("oat")
 
 
+def test_another_policy_is_set_before_the_host_is_judged_by_it(make_node, tmp_path):
+    policy = tmp_path / "policy.json"
+    policy.touch()
+    played = make_node(OAT_POLICY=policy).stack()
+    setting = played.position("oat", "policy", "set", "default", str(policy))
+    assert setting < played.position("oat", "reference", "create")
+
+
 def test_the_flavor_asks_for_trust(make_node):
     played = make_node().stack()
     openstack = played.only("openstack")
