@@ -33,6 +33,7 @@ from oat_trusted_filter.backend.api.fields import (
     ResourceProvider,
     SmallBlob,
     binary,
+    printable,
 )
 from oat_trusted_filter.backend.api.problems import Problem
 from oat_trusted_filter.backend.api.service import Service
@@ -171,11 +172,11 @@ def _certificate(
         )
         check_certifies(certificate, endorsement)
     except CertificateRefused as error:
-        LOG.info("enrolment of host %s refused: %s (%s)", body.host, error, error.code)
+        LOG.info("enrolment of host %s refused: %s (%s)", body.host, printable(error), error.code)
         raise Problem(error.code, str(error), status=403) from error
     return certificate
 
 
 def _manufacturer(certificate: EkCertificate) -> str:
     text = f"{certificate.manufacturer} {certificate.model}".strip()
-    return "".join(char if char.isprintable() else "?" for char in text)[:_MANUFACTURER_LONGEST]
+    return printable(text)[:_MANUFACTURER_LONGEST]

@@ -43,6 +43,7 @@ from oat_trusted_filter.backend.api.fields import (
     binary,
     moment,
     pcr_values,
+    printable,
 )
 from oat_trusted_filter.backend.api.problems import STATUS, Problem
 from oat_trusted_filter.backend.api.rules import Rules, findings_json, first_code, milliseconds
@@ -305,7 +306,10 @@ def _not_approved(connection: Connection, evidence: Evidence) -> Problem:
 
 def _unproven(service: Service, evidence: Evidence, error: EvidenceRefused) -> Problem:
     """The answer to evidence that is not, or not any more, the word of the approved host."""
-    LOG.info("evidence in the name of host %s refused: %s (%s)", evidence.host, error, error.code)
+    LOG.info(
+        "evidence in the name of host %s refused: %s (%s)", evidence.host, printable(error),
+        error.code,
+    )  # fmt: skip
     if error.code == "signature-invalid":
         with service.store.read() as connection:
             problem = _not_approved(connection, evidence)

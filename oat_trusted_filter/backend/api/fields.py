@@ -122,6 +122,11 @@ def _bank_values(bank: str, values: dict[str, str]) -> dict[int, bytes]:
     return {_PCR_NUMBERS[key]: bytes.fromhex(value) for key, value in values.items()}
 
 
+def printable(text: object) -> str:
+    """Words of strangers for a log: nothing in them ends a line or moves the cursor."""
+    return "".join(char if char.isprintable() else "?" for char in str(text))
+
+
 def moment(milliseconds: int | None) -> str | None:
     """Milliseconds since 1970 as RFC 3339."""
     if milliseconds is None:

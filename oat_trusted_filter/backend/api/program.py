@@ -11,10 +11,12 @@
 # under the License.
 """The program ``oat-attestation-api``: checks that it can work, and serves until it is stopped."""
 
+import contextlib
 import ctypes
 import errno
 import functools
 import os
+import resource
 import signal
 import socket
 import ssl
@@ -44,7 +46,11 @@ PROG = "oat-attestation-api"
 _DESCRIPTION = "Serves the attestation backend over HTTPS until SIGTERM or SIGINT."
 #: Seconds a worker has to finish what it is doing.
 _GRACE_SECONDS = 5
-_BACKLOG = 1024
+_BACKLOG = 4096
+#: Connections of a worker, idle ones among them; the server closes what is silent for 30 s.
+_CONNECTIONS = 10_000
+#: Files a worker has open beside its connections.
+_OTHER_FILES = 100
 _PR_SET_PDEATHSIG = 1
 
 
@@ -70,6 +76,7 @@ def run(argv: Sequence[str]) -> int:
         websockets=False,
         workers=settings.workers,
         backlog=_BACKLOG,
+        backpressure=_connections(),
         respawn_failed_workers=True,
         workers_kill_timeout=_GRACE_SECONDS,
         ssl_cert=settings.tls_certificate,
@@ -92,6 +99,18 @@ def _load(argv: list[str], parent: int) -> Gateway:
     settings = Settings.from_conf(conf)
     store = open_store(settings)
     return Gateway(make_application(make_service(settings, store)))
+
+
+def _connections() -> int:
+    """How many connections a worker can have; each is an open file."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _CONNECTIONS + _OTHER_FILES
+    if 0 <= soft < wanted:
+        most = wanted if hard < 0 else min(wanted, hard)
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _CONNECTIONS if soft < 0 else max(min(_CONNECTIONS, soft - _OTHER_FILES), 1)
 
 
 def _end_with(parent: int) -> None:

@@ -13,6 +13,7 @@
 
 import contextlib
 import os
+import resource
 import signal
 import socket
 import ssl
@@ -215,12 +216,22 @@ def secure(backend):
     return context.wrap_socket(plain, server_hostname="localhost")
 
 
-def test_C3_slow_clients_do_not_hold_up_the_others(backend, http):
-    """A handshake that does not begin, a header and a body that do not end, forty of each."""
+@pytest.fixture
+def many_files():
+    """This process may have some thousand connections."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096) if hard > 0 else 4096, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_C3_slow_clients_do_not_hold_up_the_others(backend, http, many_files):
+    """Handshakes that do not begin, headers and bodies that do not end."""
     slow = []
     try:
-        for _ in range(40):
+        for _ in range(1200):
             slow.append(socket.create_connection(("127.0.0.1", backend.port)))
+        for _ in range(40):
             header = secure(backend)
             header.sendall(b"GET / HTTP/1.1\r\nHost:")
             body = secure(backend)
