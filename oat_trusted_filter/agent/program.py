@@ -82,6 +82,8 @@ def run(argv: Sequence[str]) -> int:
 def _configuration(argv: Sequence[str]) -> cfg.ConfigOpts:
     conf = cfg.ConfigOpts()
     logging.register_options(conf)
+    # What a command prints stays apart from its log.
+    conf.set_default("use_stderr", True)
     agent_conf.register_opts(conf)
     agent_conf.register_cli_opts(conf)
     try:

@@ -77,6 +77,11 @@ def run(argv: Sequence[str]) -> int:
 def _configuration(argv: Sequence[str]) -> cfg.ConfigOpts:
     conf = cfg.ConfigOpts()
     logging.register_options(conf)
+    # A driver that cannot be loaded is our own error message already.
+    quiet = [*logging.get_default_log_levels(), "stevedore=ERROR"]
+    logging.set_defaults(default_log_levels=quiet)
+    # What a command prints stays apart from its log.
+    conf.set_default("use_stderr", True)
     enforcer_conf.register_opts(conf)
     enforcer_conf.register_cli_opts(conf)
     try:

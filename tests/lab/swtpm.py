@@ -43,7 +43,9 @@ PCR_BANKS = ("sha1", "sha256", "sha384")
 _LONGEST_SOCKET = 100
 
 _TPM2_SHUTDOWN_CLEAR = bytes.fromhex("80010000000c000001450000")
+_TPM2_GET_RANDOM = bytes.fromhex("80010000000c0000017b0002")
 _RC_SUCCESS = bytes(4)
+_ANSWER_SECONDS = 5.0
 _START_SECONDS = 10.0
 _STOP_SECONDS = 5.0
 _SETUP_SECONDS = 60.0
@@ -244,24 +246,28 @@ class SoftwareTpm:
         return setup
 
     def _answers(self) -> bool:
-        """Whether both sockets take connections, or the process has ended and never will."""
+        """Whether both channels work, or the process has ended and they never will."""
         if not self.running:
             return True
-        # The names appear a moment before swtpm listens, so looking for the files is not enough.
-        for path in (self._socket, self.control_socket):
-            with socket.socket(socket.AF_UNIX) as probe:
-                try:
-                    probe.connect(str(path))
-                except (FileNotFoundError, ConnectionRefusedError):
-                    return False
-        return True
+        # The names appear a moment before swtpm listens, and it listens a moment before it finds
+        # that it cannot read its state, so nothing less than an answer will do.
+        try:
+            with socket.socket(socket.AF_UNIX) as control:
+                control.connect(str(self.control_socket))
+            return self._transmit(_TPM2_GET_RANDOM)[6:10] == _RC_SUCCESS
+        except OSError:
+            return False
+
+    def _transmit(self, command: bytes) -> bytes:
+        with socket.socket(socket.AF_UNIX) as channel:
+            channel.settimeout(_ANSWER_SECONDS)
+            channel.connect(str(self._socket))
+            channel.sendall(command)
+            return channel.recv(64)
 
     def _shutdown_clear(self) -> None:
-        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as channel:
-            channel.settimeout(1.0)
-            channel.connect(str(self._socket))
-            channel.sendall(_TPM2_SHUTDOWN_CLEAR)
-            reply = channel.recv(64)
+        with contextlib.suppress(OSError):
+            reply = self._transmit(_TPM2_SHUTDOWN_CLEAR)
             if reply[6:10] != _RC_SUCCESS:
                 raise SoftwareTpmError(f"TPM2_Shutdown was answered with {reply.hex()}")
 

@@ -36,7 +36,7 @@ def test_E13_a_trait_set_on_an_untrusted_host_is_removed_and_reported(bench, cap
     (report,) = incidents(caplog)
     assert report.startswith(f"incident trait-not-ours: {TRUSTED} on resource provider {host} ")
     assert "host compute-1 is untrusted (pcr-mismatch); removed" in report
-    assert [r.levelname for r in caplog.records if "incident" in r.getMessage()] == ["ERROR"]
+    assert {r.levelname for r in caplog.records if r.getMessage() == report} == {"ERROR"}
     assert bench.enforcer.totals.incidents == 1
     # It is over; nothing is reported twice.
     assert bench.full_pass().counts.incidents == 0
