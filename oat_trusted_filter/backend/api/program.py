@@ -114,8 +114,12 @@ def _connections() -> int:
 
 
 def _end_with(parent: int) -> None:
-    """Let the kernel stop this worker if the main process is killed."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    """Let the kernel end this worker if the main process is killed.
+
+    With a signal that cannot be missed: until the server has set its own handlers, this process has
+    those of the main process.
+    """
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         raise SystemExit(1)
 
