@@ -13,11 +13,8 @@
 
 import importlib.metadata
 import os
-import signal
 import sys
-import threading
 from collections.abc import Sequence
-from types import FrameType
 
 from oslo_config import cfg
 from oslo_log import log as logging
@@ -31,6 +28,7 @@ from oat_trusted_filter.agent.evidence import read_boot_log
 from oat_trusted_filter.agent.loop import Loop, describe
 from oat_trusted_filter.agent.settings import Settings
 from oat_trusted_filter.client.http import AttestationClient, ClientError
+from oat_trusted_filter.cmd.daemon import run_until_stopped
 from oat_trusted_filter.conf import agent as agent_conf
 
 LOG = logging.getLogger(__name__)
@@ -116,33 +114,9 @@ def _refuse_to_start_in_vain(settings: Settings) -> None:
 
 
 def _run_until_stopped(settings: Settings, attester: Attester) -> int:
-    stop = threading.Event()
-
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, on_signal)
     LOG.info("attesting host %s to %s", settings.host, settings.endpoint)
     loop = Loop(attester, interval=settings.interval, retry_max=settings.retry_max)
-
-    def rounds() -> None:
-        try:
-            loop.run(stop)
-        finally:
-            stop.set()
-
-    # In a thread of its own, for a signal is not seen while a TPM command or a request waits.
-    worker = threading.Thread(target=rounds, name="rounds", daemon=True)
-    worker.start()
-    stop.wait()
-    LOG.info("stopping")
-    worker.join(_GRACE_SECONDS)
-    if worker.is_alive():
-        # It hangs in the TPM or on the network; an orderly exit would wait for it.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(0)
+    run_until_stopped(loop.run, grace=_GRACE_SECONDS)
     return 0
 
 

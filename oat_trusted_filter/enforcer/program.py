@@ -12,17 +12,14 @@
 """The program ``oat-enforcer``: command line, start and stop."""
 
 import importlib.metadata
-import os
-import signal
 import sys
-import threading
 from collections.abc import Sequence
-from types import FrameType
 
 from oslo_config import cfg
 from oslo_log import log as logging
 
 from oat_trusted_filter.client.http import ClientError
+from oat_trusted_filter.cmd.daemon import run_until_stopped
 from oat_trusted_filter.conf import enforcer as enforcer_conf
 from oat_trusted_filter.enforcer.action import Counts
 from oat_trusted_filter.enforcer.election import Alone, CoordinatedElection, Election
@@ -67,7 +64,8 @@ def run(argv: Sequence[str]) -> int:
         if conf.once:
             return _report(enforcer.once())
         LOG.info("enforcing the verdicts of %s as %s", settings.endpoint, settings.name)
-        return _run_until_stopped(enforcer)
+        run_until_stopped(enforcer.run, grace=_GRACE_SECONDS)
+        return EXIT_DONE
     except (EnforcerError, ClientError) as error:
         return _fail(describe(error))
     except cfg.Error as error:
@@ -128,35 +126,6 @@ def _report(counts: Counts | None) -> int:
     if counts.failed or counts.pending:
         return EXIT_FAILED
     return EXIT_INCIDENT if counts.incidents else EXIT_DONE
-
-
-def _run_until_stopped(enforcer: Enforcer) -> int:
-    stop = threading.Event()
-
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, on_signal)
-
-    def turns() -> None:
-        try:
-            enforcer.run(stop)
-        finally:
-            stop.set()
-
-    # In a thread of its own, for a signal is not seen while a request waits.
-    worker = threading.Thread(target=turns, name="turns", daemon=True)
-    worker.start()
-    stop.wait()
-    LOG.info("stopping")
-    worker.join(_GRACE_SECONDS)
-    if worker.is_alive():
-        # It hangs on the network; an orderly exit would wait for it.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(EXIT_DONE)
-    return EXIT_DONE
 
 
 def _say(text: str) -> None:
