@@ -25,20 +25,29 @@ Pure functions: no I/O, no database, no clock of their own. The steps:
     in every allocated bank.                                              (A11, D4, D6)
  9. The facts are as the policy asks, see :mod:`.facts`.                  (D1, D3)
 10. For each requirement of the policy a valid reference set matches.
+11. The IMA log leads to PCR 10, and its files are known, see :mod:`.ima`. (D9)
 
 Steps 1 to 3 refuse without a word about the host: anybody can send rubbish in its name. So does
 step 4, for evidence of the past says nothing about now. Steps 5 to 8 refuse, and the host is
-untrusted. Steps 9 and 10 lead to a verdict with findings.
+untrusted. Steps 9 and 10 lead to a verdict with findings. Step 11 does one or the other: files
+that are not known are findings, a log that does not fit is refused.
 """
 
 import functools
 import hmac
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 
+from oat_trusted_filter.backend.appraisal.allow_list import (
+    AllowList,
+    make_allow_list,
+    valid_lists,
+)
 from oat_trusted_filter.backend.appraisal.boot_log import ReadBootLog, read_boot_log
 from oat_trusted_filter.backend.appraisal.facts import check_facts
+from oat_trusted_filter.backend.appraisal.ima import INCOMPLETE, check_ima, ima_findings
 from oat_trusted_filter.backend.appraisal.matching import match
 from oat_trusted_filter.backend.appraisal.records import (
     QUOTED_PCRS,
@@ -46,6 +55,8 @@ from oat_trusted_filter.backend.appraisal.records import (
     Evidence,
     EvidenceRefused,
     Finding,
+    ImaState,
+    Level,
     Policy,
     PreviousState,
     ReferenceSet,
@@ -79,6 +90,8 @@ def appraise(
     previous: PreviousState | None,
     now: datetime,
     read_log: ReadBootLog | None = None,
+    ima: ImaState | None = None,
+    allowed: AllowList | None = None,
 ) -> Verdict:
     """Appraise fresh evidence.
 
@@ -87,7 +100,9 @@ def appraise(
     :param previous: counters of the last accepted evidence, None if this is the first.
     :param now: the moment that counts for validity, with a time zone.
     :param read_log: what :func:`read_boot_log` made of ``evidence.boot_log``, if that is known.
-    :raises EvidenceRefused: in steps 1 to 8.
+    :param ima: what is known of the IMA log from earlier evidence.
+    :param allowed: what :func:`make_allow_list` made of policy and references, if that is known.
+    :raises EvidenceRefused: in steps 1 to 8 and 11.
     """
     public = _public_area(binding.ak_public)
     quote = _check_quote(evidence, public)  # 1, 2, 3
@@ -104,12 +119,21 @@ def appraise(
         if read_log is None:
             read_log = read_boot_log(evidence.boot_log)  # 7
         check_replay(read_log, evidence.pcrs)  # 8
+        result = None
+        if policy.ima.mode != "off":
+            allowed = allowed or make_allow_list(policy.ima, valid_lists(references, now))
+            boot = state.reset_count
+            result = check_ima(
+                evidence.ima, ima, boot, policy.ima, allowed, evidence.pcrs
+            )  # 11
     except FormatError as error:
         raise EvidenceRefused(error.code, str(error), authentic=True, state=state) from error
     except EvidenceRefused as error:
         error.state = state
         raise
-    return judge(read_log, evidence.pcrs, policy, references, now, state)  # 9, 10
+    known = None if result is None else result.problem or result.state
+    verdict = judge(read_log, evidence.pcrs, policy, references, now, state, known)  # 9, 10
+    return verdict if result is None else replace(verdict, ima=result)
 
 
 def judge(
@@ -119,8 +143,12 @@ def judge(
     references: Sequence[ReferenceSet],
     now: datetime,
     state: PreviousState | None = None,
+    ima: ImaState | Finding | None = None,
 ) -> Verdict:
-    """Steps 9 and 10, also for stored evidence when policy or references have changed."""
+    """Steps 9 and 10, also for stored evidence when policy or references have changed.
+
+    :param ima: what is known of the IMA log by these rules, or why nothing is.
+    """
     findings = list(check_facts(read_log, pcrs, policy, references, now))  # 9
     matched = []
     for requirement in policy.requirements:  # 10
@@ -129,14 +157,25 @@ def judge(
             matched.append(result)
         else:
             findings.extend(result)
+    findings.extend(ima_findings(policy.ima, ima))
+    if policy.ima.mode == "enforce":
+        matched.extend(valid_lists(references, now))
     ends = [reference.valid_until for reference in matched if reference.valid_until is not None]
     return Verdict(
-        level="untrusted" if findings else "trusted",
+        level=_level(findings),
         findings=tuple(findings),
         references=tuple(dict.fromkeys(reference.name for reference in matched)),
         valid_until=min(ends, default=None),
         state=state,
     )
+
+
+def _level(findings: Sequence[Finding]) -> Level:
+    costly = {finding.code for finding in findings if finding.severity == "error"}
+    if not costly:
+        return "trusted"
+    # What has not been seen yet is no sign of tampering.
+    return "unknown" if costly == {INCOMPLETE} else "untrusted"
 
 
 def appraise_safely(
@@ -147,13 +186,17 @@ def appraise_safely(
     previous: PreviousState | None,
     now: datetime,
     read_log: ReadBootLog | None = None,
+    ima: ImaState | None = None,
+    allowed: AllowList | None = None,
 ) -> Verdict:
     """:func:`appraise`, with a verdict also if it fails in an unforeseen way (E1).
 
     :raises EvidenceRefused: as :func:`appraise`.
     """
     try:
-        return appraise(evidence, binding, policy, references, previous, now, read_log)
+        return appraise(
+            evidence, binding, policy, references, previous, now, read_log, ima, allowed
+        )
     except EvidenceRefused:
         raise
     except Exception as error:

@@ -13,6 +13,7 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 from oat_trusted_filter.backend.appraisal.document import (
@@ -21,15 +22,20 @@ from oat_trusted_filter.backend.appraisal.document import (
     check_name,
     pcr_number,
 )
-from oat_trusted_filter.backend.appraisal.records import Policy, Requirement
+from oat_trusted_filter.backend.appraisal.records import ImaPolicy, Policy, Requirement
+from oat_trusted_filter.tcg.errors import FormatError
+from oat_trusted_filter.tcg.file_signature import FileKeys
 
 DEFAULT_POLICY = Policy("default")
 
 _FIELDS = {
     "secure_boot", "requirements", "kernel_command_line", "certificates", "dbx_minimum", "images",
-    "dynamic_launch",
+    "dynamic_launch", "ima",
 }  # fmt: skip
 _LONGEST_PATTERN = 2000
+_MOST_PATTERNS = 500
+_MOST_KEYS = 16
+_LONGEST_KEY = 32_768
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 
 
@@ -47,6 +53,11 @@ def to_document(policy: Policy) -> dict[str, Any]:
         "dbx_minimum": sorted(policy.dbx_minimum),
         "images": list(policy.images),
         "dynamic_launch": policy.dynamic_launch,
+        "ima": {
+            "mode": policy.ima.mode,
+            "exclude": list(policy.ima.exclude),
+            "keys": list(policy.ima.keys),
+        },
     }
 
 
@@ -66,13 +77,19 @@ def from_document(document: Any) -> Policy:
             _requirement(item, f"requirements[{number}]")
             for number, item in enumerate(requirements)
         ),
-        kernel_command_line=_pattern(document.get("kernel_command_line")),
+        kernel_command_line=(
+            None
+            if document.get("kernel_command_line") is None
+            else _pattern(document["kernel_command_line"], "kernel_command_line")
+        ),
         certificates=_certificates(document.get("certificates", {})),
         dbx_minimum=_fingerprints(document.get("dbx_minimum", []), "dbx_minimum"),
         images=_kinds(document.get("images", [])),
         dynamic_launch=_demand(document, "dynamic_launch", "optional"),
+        ima=_ima(document.get("ima", {})),
     )
-    if policy == Policy(policy.name, "optional", ()):
+    demanding = policy if policy.ima.mode == "enforce" else replace(policy, ima=ImaPolicy())
+    if demanding == Policy(policy.name, "optional", ()):
         raise DocumentError(
             "policy-invalid", "requirements is empty and secure_boot optional: it asks for nothing"
         )
@@ -122,15 +139,42 @@ def _requirement(item: Mapping[str, Any], where: str) -> Requirement:
     return Requirement(check_name(item["kind"], f"{where}.kind"), numbers)
 
 
-def _pattern(pattern: Any) -> str | None:
-    if pattern is None:
-        return None
+def _ima(value: Any) -> ImaPolicy:
+    check_keys(value, "ima", set(), {"mode", "exclude", "keys"})
+    mode = value.get("mode", "off")
+    if mode not in ("off", "report", "enforce"):
+        raise DocumentError("policy-invalid", "ima.mode is none of off, report and enforce")
+    exclude = _texts(value.get("exclude", []), "ima.exclude", _MOST_PATTERNS, _LONGEST_PATTERN)
+    keys = _texts(value.get("keys", []), "ima.keys", _MOST_KEYS, _LONGEST_KEY)
+    for number, pattern in enumerate(exclude):
+        _pattern(pattern, f"ima.exclude[{number}]")
+    for number, key in enumerate(keys):
+        try:
+            FileKeys([key])
+        except FormatError as error:
+            raise DocumentError("policy-invalid", f"ima.keys[{number}]: {error}") from error
+    return ImaPolicy(mode, exclude, keys)
+
+
+def _texts(value: Any, where: str, most: int, longest: int) -> tuple[str, ...]:
+    if (
+        not isinstance(value, list)
+        or len(value) > most
+        or not all(isinstance(item, str) and len(item) <= longest for item in value)
+    ):
+        raise DocumentError(
+            "policy-invalid", f"{where} is not a list of up to {most} texts of {longest} characters"
+        )
+    return tuple(value)
+
+
+def _pattern(pattern: Any, where: str) -> str:
     if not isinstance(pattern, str) or len(pattern) > _LONGEST_PATTERN:
-        raise DocumentError("policy-invalid", "kernel_command_line is not a regular expression")
+        raise DocumentError("policy-invalid", f"{where} is not a regular expression")
     try:
         re.compile(pattern)
     except re.error as error:
         raise DocumentError(
-            "policy-invalid", f"kernel_command_line is not a regular expression: {error}"
+            "policy-invalid", f"{where} is not a regular expression: {error}"
         ) from error
     return pattern

@@ -18,15 +18,27 @@ attestation result, here called verdict.
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from oat_trusted_filter.tcg.pcr import PcrValues
 
 Level = Literal["trusted", "untrusted", "unknown"]
+Severity = Literal["error", "warning"]
 
 #: PCRs a quote has to hold: all but the debug PCR 16 and the application PCR 23, which anybody may
 #: reset at any time.
 QUOTED_PCRS: tuple[int, ...] = tuple(pcr for pcr in range(24) if pcr not in (16, 23))
+
+
+@dataclass(frozen=True, slots=True)
+class ImaPart:
+    """A part of the IMA log as it was sent."""
+
+    offset: int | None
+    """Byte it begins at; None: the host asks which one is wanted."""
+    data: bytes = b""
+    more: bool = False
+    """There is more of the log, which was too much to send at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +55,8 @@ class Evidence:
     """TPMT_SIGNATURE."""
     pcrs: PcrValues
     boot_log: bytes
+    ima: ImaPart | None = None
+    """None: the host has no IMA log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +105,8 @@ class ReferenceSet:
     images: Mapping[str, frozenset[bytes]] = field(default_factory=dict)
     """Bank -> Authenticode digests of boot loaders and kernels that may be started."""
     events: tuple[ReferenceEvent, ...] = ()
+    files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """An allow list for IMA: ``sha256:…`` -> the paths it may have, none for any."""
     valid_from: datetime | None = None
     valid_until: datetime | None = None
 
@@ -110,6 +126,19 @@ class Requirement:
 
 
 @dataclass(frozen=True, slots=True)
+class ImaPolicy:
+    """What is asked of the IMA log."""
+
+    mode: Literal["off", "report", "enforce"] = "off"
+    """``off``: it is not looked at; ``report``: findings do not cost the host its trust;
+    ``enforce``: they do."""
+    exclude: tuple[str, ...] = ()
+    """Regular expressions; a path one of them matches as a whole may be anything."""
+    keys: tuple[str, ...] = ()
+    """Certificates and public keys in PEM; a file one of them signed is good."""
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """What a host has to show."""
 
@@ -125,11 +154,12 @@ class Policy:
     images: tuple[str, ...] = ()
     """Kinds of reference sets one of which has to know each image that was started."""
     dynamic_launch: Literal["required", "optional"] = "optional"
+    ima: ImaPolicy = ImaPolicy()
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One reason why a host is not trusted."""
+    """One reason why a host is not trusted, or, as a warning, why it may not be some day."""
 
     code: str
     """Stable, for programs."""
@@ -146,10 +176,74 @@ class Finding:
     expected: tuple[str, ...] = ()
     reference_set: str | None = None
     """The nearest one."""
+    severity: Severity = "error"
+    """A warning costs no trust."""
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownFile:
+    """A file that is not on the allow list."""
+
+    path: str
+    digest: str
+    """``sha256:`` and hexadecimal digits; empty for a violation."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImaState:
+    """What is known of a host's IMA log up to an entry."""
+
+    boot: int
+    """Reset count of the TPM; the log belongs to one boot."""
+    rules: str
+    """Names the allow list and patterns it was judged by."""
+    offset: int
+    """Bytes."""
+    entries: int
+    values: Mapping[str, bytes]
+    """PCR 10 by bank."""
+    padded: frozenset[str] = frozenset()
+    """Banks the kernel extends with the padded SHA-1 digest."""
+    alternatives: Mapping[str, bytes] = field(default_factory=dict)
+    """PCR 10 of the other banks if it pads there too, as long as no quote has told."""
+    complete: bool = True
+    """It has reached the quoted PCR 10."""
+    files: int = 0
+    """Entries but for the one over the boot."""
+    violations: int = 0
+    unknown: tuple[UnknownFile, ...] = ()
+    """The first ones."""
+    unknown_count: int = 0
+    kexec: bool = False
+    """Another kernel was loaded by kexec, which no boot log tells of."""
+
+
+class SeenFile(NamedTuple):
+    """A file a host has used."""
+
+    path: str
+    digest: str
+    """``sha256:`` and hexadecimal digits; empty for a violation."""
+    signer: str
+    """Name of the key that signed it; see :mod:`.ima` for what else it may be."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImaResult:
+    """What came of a part of an IMA log."""
+
+    state: ImaState | None
+    """None: nothing can be built on."""
+    files: tuple[SeenFile, ...] = ()
+    """Those of the part."""
+    fresh: bool = True
+    """The part began at the start of the log."""
+    problem: Finding | None = None
+    """Why there is no state."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +258,8 @@ class Verdict:
     """When the first of these ends, None for never."""
     state: PreviousState | None = field(default=None)
     """For the next appraisal of this host."""
+    ima: ImaResult | None = None
+    """None: the IMA log was not looked at."""
 
 
 class EvidenceRefused(Exception):
@@ -191,3 +287,16 @@ class EvidenceRefused(Exception):
         self.authentic = authentic
         self.finding = finding or Finding(code, message)
         self.state = state
+
+
+class ImaOffsetNeeded(EvidenceRefused):
+    """The part of the IMA log does not begin where it is needed; nothing is held against the host.
+
+    :param offset: where the part has to begin.
+    """
+
+    def __init__(self, offset: int) -> None:
+        super().__init__(
+            "ima-offset", f"the IMA log is needed from byte {offset} on", authentic=False
+        )
+        self.offset = offset

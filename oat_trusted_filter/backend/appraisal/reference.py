@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from oat_trusted_filter.backend.appraisal.allow_list import IMA_KIND, files_of
 from oat_trusted_filter.backend.appraisal.boot_log import event_digest
 from oat_trusted_filter.backend.appraisal.document import (
     DocumentError,
@@ -38,7 +39,7 @@ from oat_trusted_filter.tcg.pcr import PcrValues
 BOOT_PCRS: tuple[int, ...] = (*range(10), 14)
 DEFAULT_KIND = "platform"
 _MAX_EVENTS = 2_000
-_FIELDS = {"kind", "pcrs", "images", "events", "valid_from", "valid_until"}
+_FIELDS = {"kind", "pcrs", "images", "events", "files", "valid_from", "valid_until"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,9 +206,14 @@ def to_document(reference: ReferenceSet) -> dict[str, Any]:
             }
             for event in reference.events
         ],
+        **({"files": _files_document(reference)} if reference.files else {}),
         "valid_from": _moment_text(reference.valid_from),
         "valid_until": _moment_text(reference.valid_until),
     }
+
+
+def _files_document(reference: ReferenceSet) -> dict[str, list[str]]:
+    return {digest: list(paths) for digest, paths in reference.files.items()}
 
 
 def from_document(document: Any) -> ReferenceSet:
@@ -223,14 +229,19 @@ def from_document(document: Any) -> ReferenceSet:
     events = document.get("events") or []
     if not isinstance(events, list) or len(events) > _MAX_EVENTS:
         raise DocumentError("reference-invalid", f"events is not a list of up to {_MAX_EVENTS}")
+    kind = check_name(document.get("kind", DEFAULT_KIND), "kind")
     pcrs, images = _pcrs(document.get("pcrs", {})), _images(document.get("images", {}))
-    if not pcrs and not images:
+    if ("files" in document) != (kind == IMA_KIND):
+        raise DocumentError("reference-invalid", f"files go with kind {IMA_KIND}, and only with it")
+    files = files_of(document["files"]) if kind == IMA_KIND else {}
+    if not pcrs and not images and not files:
         raise DocumentError("reference-invalid", "the set has neither pcrs nor images")
     return ReferenceSet(
         name=check_name(document["name"], "name"),
-        kind=check_name(document.get("kind", DEFAULT_KIND), "kind"),
+        kind=kind,
         pcrs=pcrs,
         images=images,
+        files=files,
         events=tuple(_event(item, f"events[{number}]") for number, item in enumerate(events)),
         valid_from=valid_from,
         valid_until=valid_until,

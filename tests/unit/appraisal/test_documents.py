@@ -19,9 +19,11 @@ from oat_trusted_filter.backend.appraisal import policy, reference
 from oat_trusted_filter.backend.appraisal.document import DocumentError
 from oat_trusted_filter.backend.appraisal.policy import DEFAULT_POLICY
 from oat_trusted_filter.backend.appraisal.reference import BOOT_PCRS, GoodBoot, derive_reference
+from tests.lab.file_keys import FileKey
 from tests.unit.appraisal.hosts import good_boot, reference_of
 
 DOCUMENT = {"name": "set", "pcrs": {"sha256": {"4": ["00" * 32]}}}
+FILES = {"sha256:" + "ab" * 32: ["/bin/sh", "/bin/true"], "sha512:" + "cd" * 64: []}
 
 
 def refusal(read, document):
@@ -72,6 +74,17 @@ def test_a_reference_set_survives_being_written_down():
     assert reference.from_document(written) == known
 
 
+def test_an_allow_list_survives_being_written_down():
+    document = {"name": "files", "kind": "ima", "files": FILES}
+
+    known = reference.from_document(document)
+
+    assert known.pcrs == {}
+    written = json.loads(json.dumps(reference.to_document(known)))
+    assert written["files"] == FILES
+    assert reference.from_document(written) == known
+
+
 def test_validity_is_read_with_its_time_zone():
     document = {**DOCUMENT, "valid_from": "2026-01-01T00:00:00Z",
                 "valid_until": "2027-01-01T00:00:00+01:00"}  # fmt: skip
@@ -108,6 +121,17 @@ def test_validity_is_read_with_its_time_zone():
         ({**DOCUMENT, "events": "all"}, "events"),
         ({**DOCUMENT, "events": [{"pcr": 4}]}, "events[0]"),
         ({**DOCUMENT, "events": [{"pcr": 4, "type": 1, "digest": "00"}]}, "events[0].type"),
+        ({**DOCUMENT, "files": FILES}, "files"),
+        ({**DOCUMENT, "kind": "ima"}, "files"),
+        ({"name": "set", "kind": "ima", "files": {}}, "files"),
+        ({"name": "set", "kind": "ima", "files": ["ab"]}, "files"),
+        ({"name": "set", "kind": "ima", "files": {"sha1:" + "ab" * 20: []}}, "sha1"),
+        ({"name": "set", "kind": "ima", "files": {"sha256:" + "AB" * 32: []}}, "sha256"),
+        ({"name": "set", "kind": "ima", "files": {"sha256:" + "ab" * 31: []}}, "sha256"),
+        ({"name": "set", "kind": "ima", "files": {"sha256:" + "ab" * 32 + "\n": []}}, "sha256"),
+        ({"name": "set", "kind": "ima", "files": {"sha256:" + "ab" * 32: "/bin/sh"}}, "paths"),
+        ({"name": "set", "kind": "ima", "files": {"sha256:" + "ab" * 32: [""]}}, "paths"),
+        ({"name": "set", "kind": "ima", "files": {"sha256:" + "ab" * 32: ["x" * 4097]}}, "paths"),
         ({**DOCUMENT, "valid_until": "tomorrow"}, "valid_until"),
         ({**DOCUMENT, "valid_until": "2027-01-01T00:00:00"}, "valid_until"),
         (
@@ -131,6 +155,7 @@ def test_a_policy_survives_being_written_down():
         "dbx_minimum": ["cd" * 32],
         "images": ["kernel"],
         "dynamic_launch": "required",
+        "ima": {"mode": "enforce", "exclude": ["/tmp/.*"], "keys": [FileKey.ecc().pem]},
     }
 
     assert policy.to_document(policy.from_document(document)) == document
@@ -161,6 +186,16 @@ def test_a_policy_that_says_nothing_asks_for_what_the_default_asks():
         ({"images": "kernel"}, "images"),
         ({"images": [""]}, "images[0]"),
         ({"dynamic_launch": "always"}, "dynamic_launch"),
+        ({"ima": "enforce"}, "ima"),
+        ({"ima": {"mode": "on"}}, "ima.mode"),
+        ({"ima": {"mode": False}}, "ima.mode"),
+        ({"ima": {"colour": "blue"}}, "colour"),
+        ({"ima": {"exclude": "/tmp/.*"}}, "ima.exclude"),
+        ({"ima": {"exclude": ["x", "("]}}, "ima.exclude[1]"),
+        ({"ima": {"exclude": ["x"] * 501}}, "ima.exclude"),
+        ({"ima": {"keys": ["no key"]}}, "ima.keys[0]"),
+        ({"ima": {"keys": [FileKey.rsa(1024).pem]}}, "ima.keys[0]"),
+        ({"requirements": [], "secure_boot": "optional", "ima": {"mode": "report"}}, "nothing"),
     ],
 )
 def test_a_document_that_is_no_policy_is_refused_by_field(fields, field):
