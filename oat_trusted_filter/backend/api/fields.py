@@ -108,18 +108,23 @@ def pcr_values(raw: msgspec.Raw) -> Pcrs:
 def _bank_values(bank: str, values: dict[str, str]) -> dict[int, bytes]:
     if bank not in BANKS:
         raise Problem("field-invalid", "pcrs names a bank that is not known")
-    digits = 2 * digest_size(bank)
+    size = digest_size(bank)
+    text = "".join(values.values())
     right = (
         values.keys() <= _PCR_NUMBERS.keys()
-        and set(map(len, values.values())) <= {digits}
-        and _HEX.fullmatch("".join(values.values()))
+        and set(map(len, values.values())) <= {2 * size}
+        and _HEX.fullmatch(text)
     )
     if not right:
         raise Problem(
             "field-invalid",
-            f"pcrs.{bank} is not an object of PCR numbers and {digits} lower-case hex digits",
+            f"pcrs.{bank} is not an object of PCR numbers and {2 * size} lower-case hex digits",
         )
-    return {_PCR_NUMBERS[key]: bytes.fromhex(value) for key, value in values.items()}
+    data = bytes.fromhex(text)
+    return {
+        _PCR_NUMBERS[key]: data[start : start + size]
+        for key, start in zip(values, range(0, len(data), size), strict=True)
+    }
 
 
 def printable(text: object) -> str:
