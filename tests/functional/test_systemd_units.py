@@ -14,10 +14,17 @@
 import configparser
 import os
 import shutil
+import signal
+import socket
+import struct
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+
+from tests.lab.boots import Boot
+from tests.lab.swtpm import SoftwareTpm
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ETC = REPOSITORY / "etc"
@@ -202,6 +209,63 @@ def test_a_host_that_has_booted_attests_before_nova_compute_starts(units):
     # Order only: a broken agent is no reason to stop servers that ask for no trust.
     for option in ("Requires", "BindsTo", "RequiredBy"):
         assert not agent.all(option, "Unit") + agent.all(option, "Install")
+
+
+@pytest.fixture
+def agent_options(tmp_path):
+    """What the agent needs to start: a TPM and a boot log."""
+    with SoftwareTpm(tmp_path / "tpm", tmp_path / "ca") as software:
+        boot_log = Boot("machine-a").boot_log_path
+        yield f"[agent]\nhost = host-1\ntcti = {software.tcti}\nboot_log = {boot_log}\n"
+
+
+@pytest.fixture
+def enforcer_options(tmp_path):
+    """What the enforcer needs to start: a token, and where placement would be."""
+    (tmp_path / "token").write_text("token\n")
+    return (
+        f"[enforcer]\ntoken_file = {tmp_path / 'token'}\n"
+        "[placement]\nauth_type = none\nendpoint_override = http://127.0.0.1:9\n"
+    )
+
+
+@pytest.mark.parametrize("program", ["agent", "enforcer"])
+def test_a_service_tells_systemd_when_it_is_ready_and_when_it_stops(
+    program, units, tmp_path, request
+):
+    assert units[f"oat-{program}.service"].one("Type") == "notify"
+    config = tmp_path / f"{program}.conf"
+    config.write_text(request.getfixturevalue(f"{program}_options"))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(_SECONDS)
+        with (
+            (tmp_path / "log").open("wb") as log,
+            subprocess.Popen(
+                [sys.executable, "-m", f"oat_trusted_filter.cmd.{program}",
+                 "--config-file", str(config)],
+                env=os.environ | {"NOTIFY_SOCKET": str(tmp_path / "notify")},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            ) as service,
+        ):  # fmt: skip
+            try:
+                assert _told(manager, service) == "READY=1"
+                service.send_signal(signal.SIGTERM)
+                assert _told(manager, service) == "STOPPING=1"
+                assert service.wait(_SECONDS) == 0
+            finally:
+                service.kill()
+
+
+def _told(manager, service):
+    """The state in the next message; systemd ignores those that are not of the main process."""
+    message, ancillary, _, _ = manager.recvmsg(4096, socket.CMSG_SPACE(struct.calcsize("3i")))
+    ((_, _, credentials),) = ancillary
+    assert struct.unpack("3i", credentials)[0] == service.pid
+    return message.decode().split("\n")[0]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to other users")
