@@ -168,6 +168,8 @@ def _entry(data: bytes, offset: int, number: int) -> ImaEntry:
         )
     template = data[offset : offset + name_length]
     offset += name_length
+    if offset > len(data):
+        raise _truncated(number)
     if template == _LEGACY:
         return _legacy_entry(data, offset, number, pcr, digest)
     fields = _TEMPLATES.get(template)

@@ -21,7 +21,6 @@ A verdict lives from the moment its challenge was issued, so nobody gains by sen
 """
 
 import datetime
-import hashlib
 import hmac
 import itertools
 from dataclasses import dataclass, replace
@@ -32,33 +31,30 @@ import msgspec
 from oslo_log import log as logging
 from sqlalchemy import Connection
 
+from oat_trusted_filter.backend.api import ima
 from oat_trusted_filter.backend.api.boot_logs import LazyBootLog
-from oat_trusted_filter.backend.api.challenge import Challenge
-from oat_trusted_filter.backend.api.exchange import LARGE_BODY, answer, decoded, read_body
-from oat_trusted_filter.backend.api.fields import (
-    Digest,
-    HostName,
-    Region,
-    SmallBlob,
-    binary,
-    moment,
-    pcr_values,
-    printable,
-)
+from oat_trusted_filter.backend.api.exchange import LARGE_BODY, answer, read_body
+from oat_trusted_filter.backend.api.fields import moment, printable
 from oat_trusted_filter.backend.api.problems import STATUS, Problem
 from oat_trusted_filter.backend.api.rules import Rules, findings_json, first_code, milliseconds
 from oat_trusted_filter.backend.api.service import Service
+from oat_trusted_filter.backend.api.submission import Submission, read_submission
 from oat_trusted_filter.backend.appraisal import appraise
+from oat_trusted_filter.backend.appraisal.allow_list import AllowList
 from oat_trusted_filter.backend.appraisal.boot_log import ReadBootLog
 from oat_trusted_filter.backend.appraisal.records import (
     Binding,
     Evidence,
     EvidenceRefused,
+    ImaOffsetNeeded,
+    ImaState,
     PreviousState,
     Verdict,
 )
 from oat_trusted_filter.backend.store import hosts, verdicts
+from oat_trusted_filter.backend.store import ima as ima_store
 from oat_trusted_filter.backend.store.errors import Overtaken
+from oat_trusted_filter.backend.store.ima import ImaChange
 from oat_trusted_filter.backend.store.verdicts import Outcome, Spent, Subject
 from oat_trusted_filter.tcg.attestation import parse_quote
 from oat_trusted_filter.tcg.errors import FormatError, SignatureError
@@ -68,56 +64,30 @@ from oat_trusted_filter.tcg.signature import parse_signature
 LOG = logging.getLogger(__name__)
 
 _ATTEMPTS = 5
-_LARGEST_PCRS = 64 * 1024
-_LONGEST_CHALLENGE = 256
+#: Seconds until the next round of a host that has more of its IMA log to send.
+_NEXT_PART_SECONDS = 1.0
 #: Stored verdicts of a worker between two purges of spent challenges.
 _PURGE_EVERY = 128
 _stored = itertools.count(1)
 
 
-class BootLogPart(msgspec.Struct):
-    """The boot log, by name and, if the backend may not know it, in full."""
-
-    digest: Digest
-    data: str | None = None
-
-
-class EvidenceBody(msgspec.Struct):
-    """Evidence on the wire."""
-
-    host: HostName
-    challenge: str
-    quote: SmallBlob
-    signature: SmallBlob
-    pcrs: msgspec.Raw
-    boot_log: BootLogPart
-    region: Region = ""
-
-
 @dataclass(frozen=True, slots=True)
-class Submission:
-    """Evidence, decoded, with its challenge."""
+class Round:
+    """What comes of a submission."""
 
-    evidence: Evidence
-    """With an empty boot log: that is read by its digest."""
-    challenge: Challenge
-    pcrs_json: str
-    boot_log_digest: str
-    boot_log: bytes | None
-
-    @property
-    def digest(self) -> str:
-        """Names what the host has proven."""
-        return hashlib.sha256(f"{self.boot_log_digest}{self.pcrs_json}".encode()).hexdigest()
+    outcome: Outcome
+    ima_offset: int | None
+    """Where the next part of the IMA log has to begin; None: it is not wanted."""
+    interval: float
+    """Seconds until the next one."""
 
 
 def submit(service: Service, req: falcon.Request, resp: falcon.Response) -> None:
     """Judge evidence and answer with the verdict."""
-    body = decoded(read_body(req, LARGE_BODY), EvidenceBody)
-    submission = _submission(service, body)  # 1
+    submission = read_submission(service, read_body(req, LARGE_BODY))  # 1
     for _ in range(_ATTEMPTS):
         try:
-            outcome = _judge_and_store(service, submission)  # 2, 3, 4
+            done = _judge_and_store(service, submission)  # 2, 3, 4
             break
         except Overtaken:
             continue
@@ -125,6 +95,7 @@ def submit(service: Service, req: falcon.Request, resp: falcon.Response) -> None
         raise Problem("service-busy", "too much happens to this host at this moment; try again")
     if next(_stored) % _PURGE_EVERY == 0:
         service.store.write(lambda connection: verdicts.purge_spent(connection, service.clock()))
+    outcome = done.outcome
     answer(
         resp,
         {
@@ -132,39 +103,16 @@ def submit(service: Service, req: falcon.Request, resp: falcon.Response) -> None
             "findings": msgspec.Raw(outcome.findings.encode()),
             "appraised_at": moment(outcome.appraised_at),
             "expires_at": moment(outcome.deadline),
-            "interval": service.settings.interval,
+            "interval": done.interval,
+            "ima_offset": done.ima_offset,
         },
     )
 
 
-def _submission(service: Service, body: EvidenceBody) -> Submission:
-    """Step 1."""
-    if len(body.challenge) > _LONGEST_CHALLENGE:
-        raise Problem("challenge-malformed", "the challenge is not one of this backend")
-    challenge = service.challenges.check(body.challenge, body.region, body.host, service.clock())
-    if len(bytes(body.pcrs)) > _LARGEST_PCRS:
-        raise Problem("field-invalid", f"pcrs is larger than {_LARGEST_PCRS} bytes")
-    boot_log = None
-    if body.boot_log.data is not None:
-        boot_log = binary(body.boot_log.data, "boot_log.data")
-        if hashlib.sha256(boot_log).hexdigest() != body.boot_log.digest:
-            raise Problem("boot-log-digest", "boot_log.digest is not that of boot_log.data")
-    evidence = Evidence(
-        region=body.region,
-        host=body.host,
-        challenge_nonce=challenge.nonce,
-        quote=binary(body.quote, "quote"),
-        signature=binary(body.signature, "signature"),
-        pcrs=pcr_values(body.pcrs),
-        boot_log=b"",
-    )
-    pcrs_json = bytes(body.pcrs).decode()
-    return Submission(evidence, challenge, pcrs_json, body.boot_log.digest, boot_log)
-
-
-def _judge_and_store(service: Service, submission: Submission) -> Outcome:
+def _judge_and_store(service: Service, submission: Submission) -> Round:
     evidence = submission.evidence
     name = hosts.approved_name(evidence.region, evidence.host)
+    now = service.clock()
     with service.store.read() as connection:  # 2
         subject = verdicts.subject(connection, name)
         if subject is None:
@@ -173,17 +121,26 @@ def _judge_and_store(service: Service, submission: Submission) -> Outcome:
             raise Problem("ek-software-tpm", "software TPMs are not allowed any more")
         rules = service.rules.current(connection, subject.rules)
         log = _boot_log(service, connection, submission)
-    now = service.clock()
+        allowed = rules.allow_list(rules.policy(subject.policy), _moment(now))
+        stored = known = None
+        if allowed is not None:
+            stored = ima_store.load(connection, subject.host_id)
+            known = ima.state_by(connection, subject.host_id, stored, allowed)
     refused: EvidenceRefused | None = None
     try:
-        verdict = _appraise(submission, subject, rules, log, now)  # 3
+        verdict = _appraise(submission, subject, rules, log, now, known, allowed)  # 3
         outcome = _outcome(service, submission, subject, verdict, now)
+        change = None if verdict.ima is None else ima.change_by(verdict.ima, stored)
+    except ImaOffsetNeeded as error:
+        raise Problem(error.code, str(error), extra={"ima_offset": error.offset}) from error
     except EvidenceRefused as error:
         if not error.authentic:
             raise _unproven(service, evidence, error) from error
         refused = error
         outcome = _refused_outcome(service, submission, subject, error, now)
-    _store(service, submission, subject, outcome)  # 4
+        # Next time from the start: whatever went wrong with the log heals by itself.
+        change = ima.FORGET if error.code.startswith("ima-") else None
+    _store(service, submission, subject, outcome, change)  # 4
     if outcome.boot_log_digest is not None:
         service.boot_logs.keep(submission.boot_log_digest, log)
     if outcome.level != subject.level:
@@ -196,7 +153,12 @@ def _judge_and_store(service: Service, submission: Submission) -> Outcome:
         raise Problem(
             refused.code, str(refused), status=422, extra={"level": outcome.level}
         ) from refused  # fmt: skip
-    return outcome
+    known = None if verdict.ima is None else verdict.ima.state
+    interval = service.settings.interval
+    if known is not None and not known.complete:
+        interval = min(interval, _NEXT_PART_SECONDS)
+    offset = 0 if known is None else known.offset
+    return Round(outcome, None if allowed is None else offset, interval)
 
 
 def _boot_log(service: Service, connection: Connection, submission: Submission) -> LazyBootLog:
@@ -209,7 +171,13 @@ def _boot_log(service: Service, connection: Connection, submission: Submission) 
 
 
 def _appraise(
-    submission: Submission, subject: Subject, rules: Rules, log: LazyBootLog, now: int
+    submission: Submission,
+    subject: Subject,
+    rules: Rules,
+    log: LazyBootLog,
+    now: int,
+    known: ImaState | None,
+    allowed: AllowList | None,
 ) -> Verdict:
     """Step 3.
 
@@ -229,8 +197,10 @@ def _appraise(
         rules.policy(subject.policy),
         rules.reference_sets,
         _previous(subject.tpm_state),
-        datetime.datetime.fromtimestamp(now / 1000, datetime.UTC),
+        _moment(now),
         cast(ReadBootLog, log),
+        known,
+        allowed,
     )
     # A stranger who finds a fault of the verifier must not cost the host its trust with it.
     if verdict.state is None and not _speaks(subject.ak_public, evidence):
@@ -246,6 +216,8 @@ def _outcome(
         deadline = min(deadline, milliseconds(verdict.valid_until))
     # Without the state the appraisal did not get to its end and the evidence proves nothing.
     proven = verdict.state is not None
+    known = None if verdict.ima is None else verdict.ima.state
+    ima_bytes = 0 if known is None else known.offset
     return Outcome(
         level=verdict.level,
         reason=first_code(verdict.findings),
@@ -254,7 +226,7 @@ def _outcome(
         appraised_at=now,
         deadline=deadline,
         tpm_state=_tpm_state(verdict.state) or subject.tpm_state,
-        evidence=submission.digest if proven else None,
+        evidence=submission.digest(ima_bytes) if proven else None,
         pcrs=submission.pcrs_json if proven else None,
         boot_log_digest=submission.boot_log_digest if proven else None,
     )
@@ -278,14 +250,20 @@ def _refused_outcome(
     )
 
 
-def _store(service: Service, submission: Submission, subject: Subject, outcome: Outcome) -> None:
+def _store(
+    service: Service,
+    submission: Submission,
+    subject: Subject,
+    outcome: Outcome,
+    change: ImaChange | None,
+) -> None:
     """Step 4."""
     challenge = submission.challenge
     spent = Spent(challenge.digest, service.challenges.expires_at(challenge))
     log = submission.boot_log if outcome.boot_log_digest is not None else None
     service.store.write(
-        lambda connection: verdicts.renew(connection, subject, outcome, spent, log)
-    )  # fmt: skip
+        lambda connection: verdicts.renew(connection, subject, outcome, spent, log, change)
+    )
 
 
 def _latest(service: Service, submission: Submission) -> int:
@@ -330,6 +308,10 @@ def _speaks(ak_public: bytes, evidence: Evidence) -> bool:
     except (FormatError, SignatureError):
         return False
     return True
+
+
+def _moment(now: int) -> datetime.datetime:
+    return datetime.datetime.fromtimestamp(now / 1000, datetime.UTC)
 
 
 def _previous(text: str | None) -> PreviousState | None:

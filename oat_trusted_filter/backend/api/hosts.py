@@ -16,6 +16,7 @@ import msgspec
 from oslo_log import log as logging
 from sqlalchemy import Connection
 
+from oat_trusted_filter.backend.api import ima
 from oat_trusted_filter.backend.api.exchange import answer, decoded_strictly, read_body
 from oat_trusted_filter.backend.api.fields import (
     Digest,
@@ -30,6 +31,7 @@ from oat_trusted_filter.backend.api.problems import Problem
 from oat_trusted_filter.backend.api.service import Service
 from oat_trusted_filter.backend.appraisal.boot_log import read_boot_log
 from oat_trusted_filter.backend.store import hosts, listing, verdicts
+from oat_trusted_filter.backend.store import ima as ima_store
 from oat_trusted_filter.backend.store.hosts import APPROVED, PENDING, REGISTERED, Host
 from oat_trusted_filter.tcg.events import describe_event, event_type_name
 
@@ -66,9 +68,10 @@ def show(service: Service, req: falcon.Request, resp: falcon.Response, name: str
     with service.store.read() as connection:
         host = _chosen(connection, checked_host(name), checked_region(req.get_param("region")))
         found = listing.one(connection, host.id)
+        known = ima_store.load(connection, host.id)
     if found is None:
         raise _unknown(name)
-    answer(resp, host_document(found, complete=True))
+    answer(resp, {**host_document(found, complete=True), "ima": ima.shown(known)})
 
 
 def register(service: Service, req: falcon.Request, resp: falcon.Response) -> None:

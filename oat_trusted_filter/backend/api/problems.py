@@ -58,6 +58,7 @@ STATUS: Mapping[str, int] = {
     "host-ambiguous": 409,
     "boot-log-digest": 400,
     "boot-log-needed": 409,
+    "ima-offset": 409,
     "tpm-cleared": 409,
     "verifier-error": 500,
     # enrolment

@@ -11,7 +11,7 @@
 # under the License.
 """``/v1/reference-sets``: which boots are good."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +20,7 @@ import msgspec
 from oslo_log import log as logging
 from sqlalchemy import Connection
 
+from oat_trusted_filter.backend.api import ima
 from oat_trusted_filter.backend.api.exchange import (
     LARGE_BODY,
     answer,
@@ -31,8 +32,13 @@ from oat_trusted_filter.backend.api.hosts import chosen_approved
 from oat_trusted_filter.backend.api.problems import Problem
 from oat_trusted_filter.backend.api.rules import Rules, parsed
 from oat_trusted_filter.backend.api.service import Service
+from oat_trusted_filter.backend.appraisal.allow_list import (
+    IMA_KIND,
+    AllowList,
+    derive_allow_list,
+)
 from oat_trusted_filter.backend.appraisal.boot_log import read_boot_log
-from oat_trusted_filter.backend.appraisal.records import ReferenceSet
+from oat_trusted_filter.backend.appraisal.records import ReferenceSet, SeenFile
 from oat_trusted_filter.backend.appraisal.reference import (
     BOOT_PCRS,
     DEFAULT_KIND,
@@ -62,9 +68,9 @@ class ReferenceSetBody(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def index(service: Service, req: falcon.Request, resp: falcon.Response) -> None:
-    """All sets."""
+    """All sets; of allow lists only how many files are on them, for they are long."""
     found = _rules(service).references.values()
-    answer(resp, {"reference_sets": [to_document(reference) for reference in found]})
+    answer(resp, {"reference_sets": [_listed(reference) for reference in found]})
 
 
 def show(service: Service, req: falcon.Request, resp: falcon.Response, name: str) -> None:
@@ -80,6 +86,8 @@ def create(service: Service, req: falcon.Request, resp: falcon.Response) -> None
     differing: tuple[DifferingPcr, ...] = ()
     if body.from_hosts is None:
         reference = from_document({**_document(body.document or {}), "name": body.name})
+    elif body.kind == IMA_KIND:
+        reference = _allow_list(service, body, body.from_hosts)
     else:
         reference, differing = _derived(service, body, body.from_hosts)
     _add(service, reference)
@@ -128,11 +136,46 @@ def _document(document: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in document.items() if key != "differing"}
 
 
+def _listed(reference: ReferenceSet) -> dict[str, Any]:
+    document = to_document(replace(reference, files={}))
+    return document | {"file_count": len(reference.files)} if reference.files else document
+
+
+def _allow_list(service: Service, body: ReferenceSetBody, names: list[str]) -> ReferenceSet:
+    _check_number(names)
+    if body.pcrs is not None:
+        raise Problem("field-invalid", f"a set of kind {IMA_KIND} has no PCRs")
+    with service.store.read() as connection:
+        known = parsed(rules.load(connection))
+        return derive_allow_list(
+            body.name,
+            (
+                file
+                for name in dict.fromkeys(names)
+                for file in _seen_files(connection, known, name, body.region)
+            ),
+        )
+
+
+def _seen_files(
+    connection: Connection, known: Rules, name: str, region: str | None
+) -> Iterator[SeenFile]:
+    """The files a host has used, but for those that may be anything there."""
+    host = chosen_approved(connection, name, region)
+    files = ima.files_shown(connection, host.id)
+    if files is None:
+        raise Problem(
+            "host-without-evidence",
+            f"host {name} has not shown its whole IMA log, or more files than are kept",
+        )
+    excluding = AllowList("", (), known.policy(host.policy).ima.exclude)
+    return (file for file in files if not excluding.excludes(file.path))
+
+
 def _derived(
     service: Service, body: ReferenceSetBody, names: list[str]
 ) -> tuple[ReferenceSet, tuple[DifferingPcr, ...]]:
-    if not names or len(names) > _MOST_HOSTS:
-        raise Problem("field-invalid", f"from_hosts names 1 to {_MOST_HOSTS} hosts")
+    _check_number(names)
     pcrs = BOOT_PCRS if body.pcrs is None else body.pcrs
     if not set(pcrs) <= set(BOOT_PCRS):
         raise Problem(
@@ -144,6 +187,11 @@ def _derived(
             _good_boot(connection, name, body.region) for name in dict.fromkeys(names)
         ]  # fmt: skip
     return derive_reference(body.name, body.kind, pcrs, boots)
+
+
+def _check_number(names: list[str]) -> None:
+    if not names or len(names) > _MOST_HOSTS:
+        raise Problem("field-invalid", f"from_hosts names 1 to {_MOST_HOSTS} hosts")
 
 
 def _good_boot(connection: Connection, name: str, region: str | None) -> GoodBoot:

@@ -20,7 +20,7 @@ the serial of their host and start over. A deadline is never put off.
 import datetime
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 import msgspec
@@ -29,11 +29,23 @@ from sqlalchemy import Connection
 
 from oat_trusted_filter.backend.api.boot_logs import BootLogs
 from oat_trusted_filter.backend.api.fields import pcr_values
+from oat_trusted_filter.backend.api.ima import state_by
 from oat_trusted_filter.backend.api.problems import Problem
 from oat_trusted_filter.backend.appraisal import appraise, policy, reference
+from oat_trusted_filter.backend.appraisal.allow_list import (
+    AllowList,
+    make_allow_list,
+    valid_lists,
+)
 from oat_trusted_filter.backend.appraisal.boot_log import ReadBootLog
-from oat_trusted_filter.backend.appraisal.records import Finding, Policy, ReferenceSet, Verdict
-from oat_trusted_filter.backend.store import changes, rules, verdicts
+from oat_trusted_filter.backend.appraisal.records import (
+    Finding,
+    ImaPolicy,
+    Policy,
+    ReferenceSet,
+    Verdict,
+)
+from oat_trusted_filter.backend.store import changes, ima, rules, verdicts
 from oat_trusted_filter.backend.store.engine import Store
 from oat_trusted_filter.backend.store.errors import Overtaken
 from oat_trusted_filter.backend.store.verdicts import Appraisable, Revision
@@ -50,6 +62,9 @@ class Rules:
     version: int
     policies: Mapping[str, Policy]
     references: Mapping[str, ReferenceSet]
+    _allow_lists: dict[tuple[ImaPolicy, tuple[str, ...]], AllowList] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def policy(self, name: str) -> Policy:
         """The policy of a host; the default one if it has been lost."""
@@ -59,6 +74,17 @@ class Rules:
     def reference_sets(self) -> tuple[ReferenceSet, ...]:
         """All of them."""
         return tuple(self.references.values())
+
+    def allow_list(self, demand: Policy, moment: datetime.datetime) -> AllowList | None:
+        """What a policy takes for good in IMA logs; None: it does not look at them."""
+        if demand.ima.mode == "off":
+            return None
+        lists = valid_lists(self.reference_sets, moment)
+        key = (demand.ima, tuple(reference.name for reference in lists))
+        found = self._allow_lists.get(key)
+        if found is None:
+            found = self._allow_lists[key] = make_allow_list(demand.ima, lists)
+        return found
 
 
 class RulesBook:
@@ -101,7 +127,7 @@ def findings_json(findings: Iterable[Finding]) -> str:
 
 def first_code(findings: Iterable[Finding]) -> str:
     """The reason relying parties are told."""
-    return next((finding.code for finding in findings), "")
+    return next((finding.code for finding in findings if finding.severity == "error"), "")
 
 
 def milliseconds(moment: datetime.datetime) -> int:
@@ -170,12 +196,21 @@ class RuleChanger:
             log = self._boot_logs.find(connection, row.boot_log_digest)
             if pcrs is None or log is None:
                 raise LookupError("the evidence is gone")
+            moment = datetime.datetime.fromtimestamp(now / 1000, datetime.UTC)
+            demand = after.policy(row.policy)
+            allowed = after.allow_list(demand, moment)
+            known = None
+            if allowed is not None:
+                stored = ima.load(connection, row.host_id)
+                known = state_by(connection, row.host_id, stored, allowed)
             return appraise.judge(
                 cast(ReadBootLog, log),
                 pcr_values(msgspec.Raw(pcrs.encode())),
-                after.policy(row.policy),
+                demand,
                 after.reference_sets,
-                datetime.datetime.fromtimestamp(now / 1000, datetime.UTC),
+                moment,
+                None,
+                known,
             )
         except Exception as error:
             LOG.exception("judging host %s again failed in an unforeseen way", row.host)

@@ -89,33 +89,26 @@ def make_allow_list(policy: ImaPolicy, lists: Sequence[ReferenceSet]) -> AllowLi
     return AllowList(name, files, policy.exclude, FileKeys(policy.keys))
 
 
-def derive_allow_list(
-    name: str, hosts: Mapping[str, Iterable[SeenFile]], exclude: Iterable[str] = ()
-) -> ReferenceSet:
-    """Take all files that hosts have used as good.
+def derive_allow_list(name: str, files: Iterable[SeenFile]) -> ReferenceSet:
+    """Take all these files as good.
 
-    What was written while it was measured has no digest, so it cannot be taken, and what is
-    excluded need not.
+    What was written while it was measured has no digest, so it cannot be taken.
 
-    :param hosts: by name.
     :raises DocumentError: ``reference-empty``, ``reference-invalid`` (too many).
     """
     check_name(name, "name")
-    excluding = AllowList("", (), exclude)
     found: dict[str, set[str]] = {}
-    for files in hosts.values():
-        for file in files:
-            if FILE_DIGEST.fullmatch(file.digest) and not excluding.excludes(file.path):
-                found.setdefault(file.digest, set()).add(file.path)
+    for file in files:
+        if FILE_DIGEST.fullmatch(file.digest):
+            found.setdefault(file.digest, set()).add(file.path)
     if not found:
         raise DocumentError(
             "reference-empty",
             "the hosts have used no file with a SHA-256, SHA-384 or SHA-512 digest; a kernel "
             "takes SHA-256 if it is booted with ima_hash=sha256",
         )
-    return ReferenceSet(name, IMA_KIND, {}, files=files_of(
-        {digest: sorted(paths) for digest, paths in sorted(found.items())}
-    ))
+    listed = {digest: sorted(paths) for digest, paths in sorted(found.items())}
+    return ReferenceSet(name, IMA_KIND, {}, files=files_of(listed))
 
 
 def files_of(value: object) -> dict[str, tuple[str, ...]]:

@@ -147,6 +147,36 @@ boot_logs = Table(
     Column("data", _blob(), nullable=False),
 )
 
+#: How far the IMA log of a host is known, in the verdict's own transaction. ``kept`` is the size of
+#: its files in bytes before they are packed; null if they were too many.
+ima_states = Table(
+    "ima_states",
+    metadata,
+    Column(
+        "host_id",
+        _identifier(),
+        ForeignKey("hosts.id", ondelete="CASCADE"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    Column("document", _document(), nullable=False),
+    Column("kept", BigInteger),
+)
+
+#: The files these logs have shown, packed. A table of its own, for they seldom change.
+ima_files = Table(
+    "ima_files",
+    metadata,
+    Column(
+        "host_id",
+        _identifier(),
+        ForeignKey("hosts.id", ondelete="CASCADE"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    Column("data", _blob(), nullable=False),
+)
+
 #: Names relying parties have to forget.
 deletions = Table(
     "deletions",

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, bindparam, delete, exists, null, select, update
 from sqlalchemy.exc import IntegrityError
 
-from oat_trusted_filter.backend.store import changes
+from oat_trusted_filter.backend.store import changes, ima
 from oat_trusted_filter.backend.store.errors import BootLogGone, ChallengeSpent, Overtaken
 from oat_trusted_filter.backend.store.tables import (
     boot_logs,
@@ -84,7 +84,8 @@ class Outcome:
     deadline: int
     tpm_state: str | None
     evidence: str | None
-    """Digest over the PCR values and the name of the boot log; None: they prove nothing."""
+    """Digest over PCR values, name of the boot log and length of the IMA log; None: they prove
+    nothing."""
     pcrs: str | None
     boot_log_digest: str | None
 
@@ -189,6 +190,8 @@ def forget_tpm_state(connection: Connection, host_id: int, *, identity_changed: 
     if identity_changed:
         values["changed"] = changes.next_cursor(connection)
     connection.execute(update(verdicts).where(verdicts.c.host_id == host_id).values(values))
+    # Another boot may come to have the same number.
+    ima.forget(connection, host_id)
 
 
 def renew(
@@ -197,11 +200,13 @@ def renew(
     outcome: Outcome,
     spent: Spent,
     boot_log: bytes | None,
+    ima_change: ima.ImaChange | None = None,
 ) -> None:
     """Store an appraisal and use up its challenge, or do neither.
 
     :param known: what the appraisal was made from.
     :param boot_log: the boot log, if it was sent along.
+    :param ima_change: what changes of the IMA log, if anything does.
     :raises ChallengeSpent: the challenge has led to a verdict before.
     :raises Overtaken: ``known`` is out of date.
     :raises BootLogGone: the boot log is not stored and was not sent.
@@ -225,6 +230,8 @@ def renew(
         connection.execute(_MARK_CHANGED, {"b_host": known.host_id, "b_changed": cursor})
     if digest != known.boot_log_digest:
         _drop_unused(connection, known.boot_log_digest)
+    if ima_change is not None:
+        ima.change(connection, known.host_id, ima_change)
 
 
 def lapse(connection: Connection, now: int, latest: int) -> int:

@@ -456,15 +456,13 @@ def test_an_allow_list_is_taken_from_hosts():
     )
     old = SeenFile("/bin/old", "sha1:" + "ab" * 20, "")
 
-    found = derive_allow_list(
-        "good", {"a": files, "b": [SeenFile("/bin/b", GOOD, "?"), old]}, [r"/tmp/.*"]
-    )
+    found = derive_allow_list("good", [*files, SeenFile("/bin/b", GOOD, "?"), old])
 
     other = "sha256:" + OTHER[8:].hex()
-    assert found.files == {GOOD: ("/bin/b", "/bin/true"), other: ("/bin/x",)}
+    assert found.files == {GOOD: ("/bin/b", "/bin/true"), other: ("/bin/x", "/tmp/x")}
     assert found.kind == "ima"
     with pytest.raises(DocumentError) as refused:
-        derive_allow_list("good", {"a": [old]})
+        derive_allow_list("good", [old])
     assert refused.value.code == "reference-empty"
 
 

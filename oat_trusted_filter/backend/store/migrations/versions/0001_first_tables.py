@@ -43,6 +43,7 @@ def upgrade() -> None:
     """Create everything."""
     _identity()
     _verdicts()
+    _ima()
     _rules()
     _credentials()
 
@@ -138,6 +139,28 @@ def _verdicts() -> None:
         sa.PrimaryKeyConstraint("digest", name="pk_spent_challenges"),
     )
     op.create_index("ix_spent_challenges_expires_at", "spent_challenges", ["expires_at"])
+
+
+def _ima() -> None:
+    op.create_table(
+        "ima_states",
+        sa.Column("host_id", _identifier(), autoincrement=False, nullable=False),
+        sa.Column("document", _document(), nullable=False),
+        sa.Column("kept", sa.BigInteger()),
+        sa.ForeignKeyConstraint(
+            ["host_id"], ["hosts.id"], name="fk_ima_states_host_id", ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("host_id", name="pk_ima_states"),
+    )
+    op.create_table(
+        "ima_files",
+        sa.Column("host_id", _identifier(), autoincrement=False, nullable=False),
+        sa.Column("data", _blob(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["host_id"], ["hosts.id"], name="fk_ima_files_host_id", ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("host_id", name="pk_ima_files"),
+    )
 
 
 def _rules() -> None:
