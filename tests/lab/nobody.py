@@ -11,30 +11,43 @@
 # under the License.
 """Running a program's function as a user who may write nowhere."""
 
+import ctypes
 import os
+import struct
 import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 _NOBODY = 65534
+# <linux/prctl.h> and <linux/capability.h>
+_PR_SET_KEEPCAPS = 8
+_CAPABILITY_VERSION_3 = 0x20080522
+_CAP_DAC_READ_SEARCH = 2
 
 
-def open_way(path: Path) -> None:
-    """Let others enter the folders above a path, which tests keep to themselves."""
-    for folder in path.parents:
-        if folder.stat().st_uid == os.getuid() and len(folder.parts) > 2:
-            folder.chmod(folder.stat().st_mode | 0o055)
+def _become_nobody() -> None:
+    """Become a user who may read everything and write nothing.
+
+    Reading stays allowed, for interpreter, modules and the test's own files are often in folders of
+    root that nobody else may enter.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    os.setgroups([])
+    os.setgid(_NOBODY)
+    libc.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0)
+    os.setuid(_NOBODY)
+    may = 1 << _CAP_DAC_READ_SEARCH
+    header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
+    # Twice effective, permitted and inheritable: the lower and the upper 32 capabilities.
+    if libc.capset(header, struct.pack("=6I", may, may, 0, 0, 0, 0)) != 0:
+        raise OSError(ctypes.get_errno(), "capset")
 
 
 def run_as_nobody(
     run: Callable[[Sequence[str]], int], argv: Sequence[str]
 ) -> subprocess.CompletedProcess[str]:
     """Run ``run(argv)`` in a child of this process that has become the user nobody.
-
-    A new interpreter might be in a folder that nobody may not enter. So may modules: what ``run``
-    imports late has to be imported before.
 
     :returns: its status, nothing as output, and what it wrote to standard error.
     """
@@ -45,9 +58,7 @@ def run_as_nobody(
         try:
             os.close(reading)
             sys.stderr = os.fdopen(writing, "w")
-            os.setgroups([])
-            os.setgid(_NOBODY)
-            os.setuid(_NOBODY)
+            _become_nobody()
             status = run(argv)
         except BaseException:
             traceback.print_exc()

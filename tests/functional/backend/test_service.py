@@ -24,10 +24,9 @@ import time
 import pytest
 
 from oat_trusted_filter.backend.api import program
-from oat_trusted_filter.backend.store.engine import Store
 from tests.functional.backend.parts import Http
 from tests.lab.backend import alive
-from tests.lab.nobody import open_way, run_as_nobody
+from tests.lab.nobody import run_as_nobody
 from tests.lab.wait import wait_for
 
 EVERYWHERE = "0.0.0.0"  # noqa: S104
@@ -135,9 +134,6 @@ def test_a_folder_that_cannot_be_written(ready):
     for path in ready.state_dir.iterdir():
         path.chmod(0o644)
     ready.state_dir.chmod(0o755)
-    open_way(ready.config_file)
-    # Loads the driver, which may be where nobody cannot.
-    Store(f"sqlite:///{ready.folder / 'other.sqlite'}").close()
     ran = run_as_nobody(program.run, ["--config-file", str(ready.config_file)])
     one_line(ran, "state-dir-unwritable", str(ready.state_dir))
 

@@ -27,7 +27,7 @@ from oat_trusted_filter.backend.manage.program import run
 from oat_trusted_filter.backend.store import credentials
 from oat_trusted_filter.backend.store.engine import Store
 from tests.lab.backend import Backend
-from tests.lab.nobody import open_way, run_as_nobody
+from tests.lab.nobody import run_as_nobody
 
 EVERYWHERE = "0.0.0.0"  # noqa: S104
 
@@ -309,7 +309,6 @@ def test_help_names_the_commands(ready):
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 def test_files_that_cannot_be_written(backend):
     backend.state_dir.mkdir()
-    open_way(backend.config_file)
     ran = run_as_nobody(run, ["--config-file", str(backend.config_file), "db", "sync"])
     one_line(ran, 1, "state-dir-unwritable", str(backend.state_dir))
 
