@@ -19,6 +19,7 @@ from collections.abc import Callable
 from oat_trusted_filter.agent.attester import Attester, Outcome
 from oat_trusted_filter.agent.errors import AgentError
 from oat_trusted_filter.client.http import ClientError
+from oat_trusted_filter.cmd import notify
 
 LOG = logging.getLogger(__name__)
 
@@ -71,9 +72,15 @@ class Loop:
         self._draw = draw
 
     def run(self, stop: threading.Event) -> None:
-        """Go round until ``stop`` is set."""
-        while not stop.is_set():
-            stop.wait(self.step())
+        """Go round until ``stop`` is set.
+
+        systemd hears after the first round that this service is ready, however that round ended:
+        nova-compute starts after it, so a host that has booted attests before it takes servers.
+        """
+        pause = self.step()
+        notify.ready()
+        while not stop.wait(pause):
+            pause = self.step()
 
     def step(self) -> float:
         """One round and one log line.

@@ -28,7 +28,7 @@ LOG = logging.getLogger(__name__)
 def run_until_stopped(work: Callable[[threading.Event], None], *, grace: float) -> None:
     """Do the work until SIGTERM or SIGINT, or until it ends by itself.
 
-    systemd is told when it begins and when it is about to end.
+    systemd is told when it is about to end; that it is ready is for the work to say.
 
     :param work: called in a thread of its own, for a signal is not seen while a TPM command or a
         request waits; it returns soon after the event it is given is set.
@@ -50,7 +50,6 @@ def run_until_stopped(work: Callable[[threading.Event], None], *, grace: float) 
 
     worker = threading.Thread(target=until_stopped, name="work", daemon=True)
     worker.start()
-    notify.ready()
     stop.wait()
     LOG.info("stopping")
     notify.stopping()

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from oslo_log import log as logging
 
+from oat_trusted_filter.cmd import notify
 from oat_trusted_filter.enforcer.action import Action, Counts, Pass
 from oat_trusted_filter.enforcer.election import Election
 from oat_trusted_filter.enforcer.errors import EnforcerError, describe
@@ -74,6 +75,7 @@ class Enforcer:
 
     def run(self, stop: threading.Event) -> None:
         """Take turns until ``stop`` is set, and let another enforcer act then."""
+        notify.ready()
         try:
             while not stop.is_set():
                 stop.wait(self._guarded_turn(stop))
