@@ -21,6 +21,7 @@ from typing import Any
 
 from oat_trusted_filter.agent.errors import AnswerError
 from oat_trusted_filter.agent.evidence import BootLogFile, SignedPcrs
+from oat_trusted_filter.agent.ima_log import ImaLogPart
 from oat_trusted_filter.client.http import AttestationClient
 
 #: Seconds between rounds the backend may ask for; anything else is a slip and is cut to this.
@@ -49,6 +50,8 @@ class Judgement:
     """Code and sentence of each finding."""
     interval: float | None
     """Seconds until the backend wants evidence again."""
+    ima_offset: int | None = None
+    """Where the next part of the IMA log has to begin; None: it is not wanted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +118,13 @@ class BackendApi:
         challenge: Challenge,
         signed: SignedPcrs,
         boot_log: BootLogFile,
+        ima: ImaLogPart | None = None,
         *,
         with_log: bool,
     ) -> Judgement:
         """Hand in evidence.
 
+        :param ima: a part of the IMA log; None: there is no such log.
         :param with_log: send the boot log itself and not only its digest.
         """
         answer = self._post(
@@ -137,12 +142,15 @@ class BackendApi:
                     "digest": boot_log.digest,
                     "data": _b64(boot_log.data) if with_log else None,
                 },
+                **_ima_log(ima),
             },
         )
         level = _string(answer, "level")
         if level not in LEVELS:
             raise AnswerError(f"the backend says level {level!r}")
-        return Judgement(level, _findings(answer.get("findings")), _interval(answer))
+        return Judgement(
+            level, _findings(answer.get("findings")), _interval(answer), ima_offset(answer)
+        )
 
     def enrol(self, request: EnrolmentRequest) -> EnrolmentChallenge:
         """Begin an enrolment."""
@@ -183,6 +191,23 @@ class BackendApi:
         if not isinstance(answer, Mapping):
             raise AnswerError(f"the backend answered {method} {path} with no JSON object")
         return answer
+
+
+def ima_offset(answer: Mapping[str, Any]) -> int | None:
+    """Where the IMA log is wanted from, in an answer or a refusal; None: it is not.
+
+    :raises AnswerError: not a place in a file.
+    """
+    value = answer.get("ima_offset")
+    if value is not None and (type(value) is not int or not 0 <= value < 2**53):
+        raise AnswerError(f"the backend wants the IMA log from {value!r} on")
+    return value
+
+
+def _ima_log(part: ImaLogPart | None) -> dict[str, Any]:
+    if part is None:
+        return {}
+    return {"ima_log": {"offset": part.offset, "data": _b64(part.data), "more": part.more}}
 
 
 def _set_ones(**fields: str | None) -> dict[str, str]:

@@ -14,12 +14,20 @@
 import logging
 from dataclasses import dataclass
 
-from oat_trusted_filter.agent.api import LEVELS, BackendApi, Judgement
+from oat_trusted_filter.agent.api import LEVELS, BackendApi, Challenge, Judgement, ima_offset
 from oat_trusted_filter.agent.attestation_key import AttestationKeyCache, attestation_key
 from oat_trusted_filter.agent.enrolment import enrol, open_tpm
-from oat_trusted_filter.agent.evidence import BootLogFile, read_boot_log, sign_pcrs
+from oat_trusted_filter.agent.evidence import (
+    BOOT_LOG_LARGEST,
+    BootLogFile,
+    SignedPcrs,
+    read_boot_log,
+    sign_pcrs,
+)
+from oat_trusted_filter.agent.ima_log import read_ima_log
 from oat_trusted_filter.agent.settings import Settings
 from oat_trusted_filter.client.http import BackendRefused
+from oat_trusted_filter.tcg.ima import MAX_PART_BYTES
 
 LOG = logging.getLogger(__name__)
 
@@ -27,6 +35,11 @@ LOG = logging.getLogger(__name__)
 _ENROL = frozenset({"host-unknown", "tpm-cleared"})
 #: What it says if the record is for another attestation key, say of the other algorithm.
 _OTHER_KEY = frozenset({"signature-invalid", "signature-scheme"})
+
+
+#: Submissions of one quote: without the boot log, with it, and with the part of the IMA log that is
+#: wanted; one more if another process of this host came in between.
+_SUBMISSIONS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +75,7 @@ class Attester:
         self._api = api
         self._key = AttestationKeyCache()
         self._known_log = ""
+        self._ima_offset: int | None = None
         self._tried_other_key = False
 
     def round(self) -> Outcome:
@@ -122,18 +136,42 @@ class Attester:
         ):
             signed = sign_pcrs(tpm, key, challenge.pcrs, challenge.nonce)
         # The TPM is free again: what follows waits for the network.
-        with_log = boot_log.digest != self._known_log
-        try:
-            judgement = self._api.submit(challenge, signed, boot_log, with_log=with_log)
-        except BackendRefused as refusal:
-            self._known_log = ""
-            if refusal.code != "boot-log-needed" or with_log:
-                raise
-            # The challenge is not spent by an answer that is no verdict.
-            judgement = self._api.submit(challenge, signed, boot_log, with_log=True)
-        self._known_log = boot_log.digest
+        judgement = self._submit(challenge, signed, boot_log)
         self._tried_other_key = False
         return _outcome(judgement)
+
+    def _submit(
+        self, challenge: Challenge, signed: SignedPcrs, boot_log: BootLogFile
+    ) -> Judgement:
+        """Hand in what was signed, with the logs the backend wants.
+
+        What it has is not known before it says so, and the challenge is not spent by an answer
+        that is no verdict. The IMA log is read after the quote: what was measured in between is
+        at its end, and the backend sees where the quote stands.
+        """
+        with_log = boot_log.digest != self._known_log
+        offset = self._ima_offset
+        submissions = 0
+        while True:
+            submissions += 1
+            # Both logs have to fit into one request.
+            room = BOOT_LOG_LARGEST - len(boot_log.data) if with_log else MAX_PART_BYTES
+            ima = read_ima_log(self._settings.ima_log, offset, min(room, MAX_PART_BYTES))
+            try:
+                judgement = self._api.submit(challenge, signed, boot_log, ima, with_log=with_log)
+            except BackendRefused as refusal:
+                self._known_log, self._ima_offset = "", None
+                if submissions == _SUBMISSIONS:
+                    raise
+                if refusal.code == "boot-log-needed" and not with_log:
+                    with_log = True
+                elif refusal.code == "ima-offset" and ima is not None:
+                    offset = ima_offset(refusal.body)
+                else:
+                    raise
+            else:
+                self._known_log, self._ima_offset = boot_log.digest, judgement.ima_offset
+                return judgement
 
 
 def _judged_by_refusal(refusal: BackendRefused) -> Outcome | None:

@@ -22,11 +22,13 @@ from oat_trusted_filter.agent.endorsement import EndorsementKey, endorsement_key
 from oat_trusted_filter.agent.enrolment import open_tpm
 from oat_trusted_filter.agent.errors import AgentError, BootLogError, TpmError
 from oat_trusted_filter.agent.evidence import SignedPcrs, read_boot_log, sign_pcrs
+from oat_trusted_filter.agent.ima_log import read_entries, read_ima_log
 from oat_trusted_filter.agent.settings import Settings
 from oat_trusted_filter.agent.tpm import Tpm
 from oat_trusted_filter.client.http import AttestationClient, BackendUnreachable, ClientError
 from oat_trusted_filter.tcg.bootlog import parse_boot_log, replay
 from oat_trusted_filter.tcg.errors import FormatError
+from oat_trusted_filter.tcg.ima import IMA_PCR, ImaReplay
 
 #: Verdicts do not depend on this host's clock, but TLS certificates and the reading of logs do.
 CLOCK_TOLERANCE_SECONDS = 30.0
@@ -69,6 +71,7 @@ def _lines(settings: Settings, client: AttestationClient) -> Iterator[Line]:
     found = _Found()
     yield from _tpm_lines(settings, found)
     yield _boot_log_line(settings, found)
+    yield _ima_log_line(settings, found)
     yield from _backend_lines(settings, client)
 
 
@@ -153,6 +156,43 @@ def _boot_log_line(settings: Settings, found: _Found) -> Line:
 
 def _differing(bank: str, values: Mapping[int, bytes], replayed: Mapping[int, bytes]) -> list[str]:
     return [f"{bank}:{pcr}" for pcr in _BOOT_PCRS if pcr in values and values[pcr] != replayed[pcr]]
+
+
+def _ima_log_line(settings: Settings, found: _Found) -> Line:
+    path = settings.ima_log
+    if read_ima_log(path, 0, 1) is None:
+        return Line(
+            True,
+            "IMA log",
+            f"{path} does not exist or cannot be read",
+            "only policies that ask for it need it",
+        )
+    signed = {} if found.signed is None else found.signed.pcrs
+    quoted = {bank: values[IMA_PCR] for bank, values in signed.items()}
+    zeros = {bank: bytes(len(value)) for bank, value in quoted.items()}
+    # Kernels differ in what they extend the banks other than SHA-1 with.
+    replay = ImaReplay(zeros, alternatives={b: v for b, v in zeros.items() if b != "sha1"})
+    leads, count = replay.padded_at(quoted) is not None, 0
+    try:
+        for entry in read_entries(path):
+            if entry.pcr == IMA_PCR:
+                replay.extend(entry, count)
+                # The kernel goes on measuring after the quote.
+                leads = leads or replay.padded_at(quoted) is not None
+            count += 1
+    except FormatError as error:
+        return Line(False, "IMA log", f"{path} is malformed: {error}")
+    text = f"{path}, {count} entries"
+    if not quoted:
+        return Line(True, "IMA log", text, "not compared with the TPM")
+    if not leads:
+        return Line(
+            False,
+            "IMA log",
+            f"{text}, does not lead to PCR {IMA_PCR} of the TPM",
+            "is it the log of this boot?",
+        )
+    return Line(True, "IMA log", f"{text}, leads to PCR {IMA_PCR} of the TPM")
 
 
 def _backend_lines(settings: Settings, client: AttestationClient) -> Iterator[Line]:

@@ -39,6 +39,7 @@ class Settings:
     ak_algorithm: str
     interval: float
     retry_max: float
+    ima_log: Path = Path(agent_conf.IMA_LOG)
     endorsement_password: str = field(default="", repr=False)
     owner_password: str = field(default="", repr=False)
 
@@ -60,6 +61,7 @@ class Settings:
                 resource_provider=options.resource_provider or None,
                 tcti=options.tcti,
                 boot_log=Path(options.boot_log),
+                ima_log=Path(options.ima_log),
                 ek_template=options.ek_template,
                 ak_algorithm=options.ak_algorithm,
                 interval=options.interval,

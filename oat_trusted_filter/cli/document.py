@@ -12,6 +12,7 @@
 """Documents an operator keeps in files: reference values and policies."""
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,13 @@ from oat_trusted_filter.cli.errors import UsageError
 #: A document of reference values or a policy is far smaller; anything larger is another file.
 MAX_DOCUMENT_CHARACTERS = 16 * 1024 * 1024
 
+#: A line of sha256sum and the like: the digest, a blank, another one or an asterisk, the path. The
+#: line begins with a backslash if there is an escape in the path.
+_SUM = re.compile(r"(\\?)([0-9a-fA-F]{64}|[0-9a-fA-F]{96}|[0-9a-fA-F]{128}) [ *](.+)")
+_ESCAPE = re.compile(r"\\([nr\\])")
+_ESCAPED = {"n": "\n", "r": "\r", "\\": "\\"}
+_ALGORITHMS = {64: "sha256", 96: "sha384", 128: "sha512"}
+
 
 def read_document(name: str) -> dict[str, Any]:
     """Read a JSON or YAML document.
@@ -30,6 +38,37 @@ def read_document(name: str) -> dict[str, Any]:
     :param name: the file, ``-`` for standard input.
     :raises UsageError: it cannot be read, or does not hold one object.
     """
+    return _document(name, _read(name))
+
+
+def read_allow_list(name: str) -> dict[str, Any]:
+    """Read a list of files as sha256sum, sha384sum or sha512sum write it, or a document.
+
+    Blanks in paths become what the kernel makes of them.
+
+    :param name: the file, ``-`` for standard input.
+    :returns: a document with the field ``files``.
+    :raises UsageError: it cannot be read, or is neither.
+    """
+    text = _read(name)
+    if not _SUM.fullmatch(next((line for line in text.splitlines() if line), "")):
+        return _document(name, text)
+    files: dict[str, list[str]] = {}
+    # Not splitlines: a path may hold what else ends a line.
+    for number, line in enumerate(text.split("\n"), 1):
+        found = _SUM.fullmatch(line)
+        if found is not None:
+            escaped, digest, path = found.groups()
+            if escaped:
+                path = _ESCAPE.sub(lambda match: _ESCAPED[match.group(1)], path)
+            known = files.setdefault(f"{_ALGORITHMS[len(digest)]}:{digest.lower()}", [])
+            known.append(path.replace(" ", "_"))
+        elif line:
+            raise UsageError(f"{name}: line {number} is not one of sha256sum")
+    return {"files": files}
+
+
+def _read(name: str) -> str:
     try:
         if name == "-":
             text = sys.stdin.read(MAX_DOCUMENT_CHARACTERS + 1)
@@ -42,6 +81,10 @@ def read_document(name: str) -> dict[str, Any]:
         )
     if len(text) > MAX_DOCUMENT_CHARACTERS:
         raise UsageError(f"{name} is larger than {MAX_DOCUMENT_CHARACTERS} characters")
+    return text
+
+
+def _document(name: str, text: str) -> dict[str, Any]:
     try:
         document = json.loads(text) if text.lstrip().startswith("{") else yaml.safe_load(text)
     except (ValueError, yaml.YAMLError, RecursionError) as error:

@@ -26,6 +26,15 @@ ADVICE: Mapping[str, str] = {
     "dbx-outdated": "Update dbx on {host} (fwupdmgr update) and reboot it.",
     "image-unknown": "If the image is a good one, say so: oat reference create NAME --kind KIND "
     "--from-host {host}. If not, find out who changed {host}, and boot it clean.",
+    "ima-log-incomplete": "Wait for the next rounds. If it stays so, look at the log of oat-agent "
+    "on {host}.",
+    "ima-log-mismatch": "Somebody changed the log on {host}, or put something into PCR 10 beside "
+    "it: find out who, and boot it clean.",
+    "ima-log-missing": "Boot {host} with ima_policy=tcb, and see that oat-agent --check there can "
+    "read the IMA log.",
+    "ima-unknown-file": "If {host} may use these files, say so: oat reference create NAME --kind "
+    "ima --from-host {host}. If not, find out who put them there, and boot it clean.",
+    "ima-violation": "If such files may change while they are used, exclude them in the policy.",
     "kernel-command-line": "Change it in the boot loader's configuration on {host} and reboot, or "
     "change the policy: oat policy show, oat policy set.",
     "no-dynamic-launch": "Turn Intel TXT or AMD SKINIT on in the firmware of {host}, and boot it "
@@ -48,7 +57,8 @@ ADVICE: Mapping[str, str] = {
 
 def sentence(finding: Mapping[str, Any]) -> str:
     """What the backend found, in one line."""
-    return printable(str(finding.get("message") or finding.get("code") or "no reason given"))
+    text = printable(str(finding.get("message") or finding.get("code") or "no reason given"))
+    return f"warning: {text}" if finding.get("severity") == "warning" else text
 
 
 def summary(findings: Any) -> str:

@@ -60,6 +60,20 @@ def add_region(parser: argparse.ArgumentParser, text: str = "region of the host"
     )
 
 
+def _ima(known: Any) -> str:
+    """What is known of the files the host has used."""
+    if not isinstance(known, Mapping):
+        return ""
+    numbers = ", ".join(
+        f"{plain(known.get(key))} {word}"
+        for key, word in (
+            ("entries", "entries"), ("unknown", "unknown files"), ("violations", "violations"),
+        )
+    )  # fmt: skip
+    rest = "" if known.get("complete") else "; more to come"
+    return f"{numbers}, kexec {'' if known.get('kexec') else 'not '}seen{rest}"
+
+
 class ListHosts(RecordLister):
     """List compute hosts with their verdict and the reason for it."""
 
@@ -122,6 +136,7 @@ class ShowHost(RecordShow):
         Column("manufacturer"),
         Column("software_tpm"),
         Column("boot_log_digest"),
+        Column("ima", text=_ima),
         Column("created_at"),
         Column("pcrs", text=str),
     )

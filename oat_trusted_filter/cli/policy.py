@@ -42,6 +42,16 @@ def _count(value: Any) -> str:
     return f"{len(value)} digests" if isinstance(value, list) and value else ""
 
 
+def _ima(value: Any) -> str:
+    if not isinstance(value, Mapping):
+        return plain(value)
+    parts = [plain(value.get("mode"))]
+    for key, word in (("exclude", "patterns"), ("keys", "keys")):
+        if value.get(key):
+            parts.append(f"{len(value[key])} {word}")
+    return ", ".join(parts)
+
+
 _COLUMNS = (
     Column("name"),
     Column("secure_boot"),
@@ -49,6 +59,7 @@ _COLUMNS = (
     Column("kernel_command_line"),
     Column("images"),
     Column("dynamic_launch"),
+    Column("ima", text=_ima),
     Column("certificates", text=_certificates, long=True),
     Column("dbx_minimum", text=_count, long=True),
 )

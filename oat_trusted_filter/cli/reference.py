@@ -20,13 +20,15 @@ from cliff.command import Command
 from oat_trusted_filter.cli import findings
 from oat_trusted_filter.cli.app import OatApp
 from oat_trusted_filter.cli.backend import path
-from oat_trusted_filter.cli.document import read_document
+from oat_trusted_filter.cli.document import read_allow_list, read_document
 from oat_trusted_filter.cli.errors import UsageError
 from oat_trusted_filter.cli.host import add_region
 from oat_trusted_filter.cli.output import Column, Record, RecordLister, RecordShow, for_programs
 from oat_trusted_filter.cli.text import plain, wrapped
 
 _PCRS = range(24)
+#: Sets of this kind are lists of files.
+_IMA = "ima"
 
 
 def pcr_numbers(text: str) -> list[int]:
@@ -59,6 +61,14 @@ def _pcr_summary(values: Any) -> str:
         numbers = sorted(pcrs, key=int) if isinstance(pcrs, Mapping) else []
         banks.setdefault(",".join(plain(number) for number in numbers), []).append(plain(bank))
     return "; ".join(f"{numbers} ({', '.join(names)})" for numbers, names in banks.items())
+
+
+def _file_count(files: Any) -> str:
+    return str(len(files)) if isinstance(files, Mapping) else plain(files)
+
+
+def _file_lines(files: Mapping[Any, Any]) -> str:
+    return "\n".join(f"{plain(digest)} {plain(paths)}" for digest, paths in files.items())
 
 
 def _event_lines(known: Any) -> str:
@@ -94,6 +104,7 @@ _COLUMNS = (
     Column("valid_from"),
     Column("valid_until"),
     Column("differing", text=_differences),
+    Column("files", text=_file_count),
 )
 
 
@@ -102,6 +113,9 @@ class CreateReference(RecordShow):
 
     From two or more hosts only what is the same on all of them is taken, and the events that
     differ are named. The hosts must have sent evidence; they need not be trusted yet.
+
+    With --kind ima it is an allow list: all files that any of the hosts has used, or those of a
+    list that sha256sum, sha384sum or sha512sum wrote.
     """
 
     app: OatApp
@@ -120,7 +134,10 @@ class CreateReference(RecordShow):
             help="take the values of the last boot of this host; repeat it for more hosts",
         )
         source.add_argument(
-            "--file", metavar="FILE", help="take the values of a JSON or YAML document; - is stdin"
+            "--file",
+            metavar="FILE",
+            help="take the values of a JSON or YAML document, or, with --kind ima, of a list of "
+            "sha256sum; - is stdin",
         )
         parser.add_argument(
             "--kind", metavar="KIND", help="what the set describes (the backend says: platform)"
@@ -147,8 +164,10 @@ class CreateReference(RecordShow):
                 body["kind"] = parsed_args.kind
             if parsed_args.pcrs:
                 body["pcrs"] = sorted({pcr for group in parsed_args.pcrs for pcr in group})
-        elif parsed_args.kind is not None or parsed_args.pcrs:
+        elif parsed_args.kind not in (None, _IMA) or parsed_args.pcrs:
             raise UsageError("--kind and --pcr go with --from-host; a document says both itself")
+        elif parsed_args.kind == _IMA:
+            body["document"] = {"kind": _IMA, **read_allow_list(parsed_args.file)}
         else:
             body["document"] = read_document(parsed_args.file)
         return _flat(self.app.backend.post(path("reference-sets"), body))
@@ -162,6 +181,7 @@ class ListReferences(RecordLister):
         Column("name"),
         Column("kind"),
         Column("pcrs", text=_pcr_summary),
+        Column("file_count"),
         Column("valid_from"),
         Column("valid_until"),
     )
@@ -179,7 +199,9 @@ class ShowReference(RecordShow):
     """
 
     app: OatApp
-    columns = (*_COLUMNS[:3], Column("events", text=str), *_COLUMNS[4:6])
+    columns = (
+        *_COLUMNS[:3], Column("events", text=str), *_COLUMNS[4:6], Column("files", text=str),
+    )  # fmt: skip
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Add the name."""
@@ -192,7 +214,9 @@ class ShowReference(RecordShow):
         known = self.app.backend.get(path("reference-sets", parsed_args.name))
         if for_programs(parsed_args):
             return known
-        flat = _flat(known)
+        flat = {**_flat(known)}
+        if isinstance(flat.get("files"), Mapping):
+            flat["files"] = _file_lines(flat["files"])
         return {**flat, "events": _event_lines(flat.get("events"))}
 
 

@@ -22,6 +22,9 @@ GROUP = cfg.OptGroup(
     help="How oat-agent reaches its TPM and the attestation backend, and under which name.",
 )
 
+#: Where the kernel shows what it has measured.
+IMA_LOG = "/sys/kernel/security/ima/binary_runtime_measurements"
+
 #: The contract of both sides for the name of a host; ".." is refused on top of it.
 HOST_PATTERN = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._:-]{0,253}[A-Za-z0-9])?")
 
@@ -101,6 +104,17 @@ How to reach the TPM, as ``name:configuration`` of the TPM2 software stack.
         default="/sys/kernel/security/tpm0/binary_bios_measurements",
         help="""
 File with the boot log of the firmware. Under /sys only root may read it.
+""",
+    ),
+    cfg.StrOpt(
+        "ima_log",
+        default=IMA_LOG,
+        help="""
+File with the list of files the kernel has measured (IMA), in its binary form. It is sent only if
+the backend's policy for this host asks for it, and then only what is new.
+
+A file that does not exist is no error: such a kernel measures nothing. Under /sys only root may
+read it.
 """,
     ),
     cfg.StrOpt(

@@ -137,6 +137,14 @@ def replay(boot: Boot, tcti: str) -> None:
             _extend(tpm, pcr, digests)
 
 
+def extend_pcr(tcti: str, pcr: int, digests: Mapping[str, bytes]) -> None:
+    """Extend a PCR once in each of these banks, as the running system does."""
+    from tpm2_pytss import ESAPI
+
+    with ESAPI(tcti) as tpm:
+        _extend(tpm, pcr, digests)
+
+
 def read_pcrs(tcti: str, banks: tuple[str, ...]) -> dict[str, dict[int, bytes]]:
     """Read all 24 PCRs of the banks from a TPM."""
     from tpm2_pytss import ESAPI

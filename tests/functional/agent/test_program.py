@@ -124,6 +124,7 @@ def test_check_names_what_fails_and_what_does_not(tmp_path, good):
         "endorsement key": "OK",
         "quote": "OK",
         "boot log": "OK",
+        "IMA log": "OK",
         "backend": "FAIL",
         "clock": "FAIL",
     }
