@@ -48,6 +48,7 @@ def test_a_new_host_waits_with_what_is_known_of_its_tpm(host, operator):
         "expires_at": None,
         "policy": "default",
         "created_at": 0,
+        "ima": None,
     }
     assert "00001014" in shown["manufacturer"]
     assert operator.show(shown["id"])["host"] == host.name
