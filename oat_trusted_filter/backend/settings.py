@@ -23,7 +23,8 @@ class StartError(Exception):
 
     Codes: ``configuration``, ``state-dir-unwritable``, ``database-unusable``,
     ``database-not-synced``, ``tls-file-missing``, ``tls-file-invalid``, ``challenge-key-missing``,
-    ``challenge-key-invalid``, ``ek-ca-invalid``, ``port-in-use``, ``address-unusable``,
+    ``challenge-key-invalid``, ``signing-key-missing``, ``signing-key-invalid``, ``ek-ca-invalid``,
+    ``port-in-use``, ``address-unusable``,
     ``credential-exists``, ``password-invalid``.
 
     :param code: stable, kebab-case.
@@ -61,6 +62,11 @@ class Settings:
     def challenge_key(self) -> Path:
         """The file with the key of the challenges."""
         return self.state_dir / "challenge.key"
+
+    @property
+    def signing_key(self) -> Path:
+        """The file with the key that signs, and those it has replaced."""
+        return self.state_dir / "signing.key"
 
     @property
     def url(self) -> str:

@@ -38,6 +38,7 @@ from oat_trusted_filter.backend.api.service import (
 )
 from oat_trusted_filter.backend.program import EXIT_OK, fail, open_store, parse_configuration
 from oat_trusted_filter.backend.settings import Settings, StartError
+from oat_trusted_filter.backend.signing import read_keys
 from oat_trusted_filter.backend.store import changes
 
 LOG = logging.getLogger(__name__)
@@ -131,6 +132,7 @@ def _check(settings: Settings) -> str:
     :raises StartError: with what is missing.
     """
     read_challenge_key(settings.challenge_key)
+    read_keys(settings.signing_key)
     read_ek_authorities(settings.ek_ca_dir)
     _check_tls(settings)
     address = _check_address(settings)

@@ -23,6 +23,7 @@ from oat_trusted_filter.backend.api.rules import RuleChanger, RulesBook
 from oat_trusted_filter.backend.api.snapshots import Snapshots
 from oat_trusted_filter.backend.enrolment.certificate import CertificateRefused, load_ca_store
 from oat_trusted_filter.backend.settings import Settings, StartError
+from oat_trusted_filter.backend.signing import Signing
 from oat_trusted_filter.backend.store.engine import Store
 
 
@@ -46,13 +47,15 @@ class Service:
     rules: RulesBook
     rule_changer: RuleChanger
     snapshots: Snapshots
+    signing: Signing
     clock: Callable[[], int]
 
 
 def make_service(settings: Settings, store: Store, clock: Callable[[], int] = _clock) -> Service:
     """Read keys and certificates and put the parts together.
 
-    :raises StartError: ``challenge-key-missing``, ``challenge-key-invalid`` or ``ek-ca-invalid``.
+    :raises StartError: ``challenge-key-missing``, ``challenge-key-invalid``,
+        ``signing-key-missing``, ``signing-key-invalid`` or ``ek-ca-invalid``.
     """
     boot_logs = BootLogs()
     return Service(
@@ -69,6 +72,7 @@ def make_service(settings: Settings, store: Store, clock: Callable[[], int] = _c
         snapshots=Snapshots(
             store, lease=settings.verdict_lease, lifetime=settings.verdict_lifetime
         ),  # fmt: skip
+        signing=Signing(settings.signing_key),
         clock=clock,
     )
 

@@ -22,7 +22,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from oat_trusted_filter.backend.manage import authority, credentials
+from oat_trusted_filter.backend.manage import authority, credentials, signing_key
 from oat_trusted_filter.backend.manage.files import SECRET, make_folder, read_file, write_file
 from oat_trusted_filter.backend.settings import Settings, StartError
 from oat_trusted_filter.backend.store.credentials import ADMIN, SERVICE
@@ -48,6 +48,9 @@ def initialise(settings: Settings, store: Store, names: Sequence[str]) -> list[P
         key = secrets.token_hex(_CHALLENGE_KEY_BYTES) + "\n"
         write_file(settings.challenge_key, key.encode(), SECRET)
         written.append(settings.challenge_key)
+    if read_file(settings.signing_key) is None:
+        signing_key.rotate(settings.signing_key)
+        written.append(settings.signing_key)
     written += _scheduler_token(folder, store)
     written += _admin_file(settings, store, names)
     return written

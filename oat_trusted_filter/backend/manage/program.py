@@ -23,11 +23,13 @@ from oslo_config import cfg
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
+from oat_trusted_filter.backend.manage import signing_key
 from oat_trusted_filter.backend.manage.credentials import create_token, create_user
 from oat_trusted_filter.backend.manage.files import SECRET, make_folder
 from oat_trusted_filter.backend.manage.initialise import initialise
 from oat_trusted_filter.backend.program import EXIT_OK, fail, open_store, parse_configuration
 from oat_trusted_filter.backend.settings import Settings, StartError
+from oat_trusted_filter.backend.signing import read_keys
 from oat_trusted_filter.backend.store import migrate
 from oat_trusted_filter.backend.store.credentials import ADMIN, ROLES
 
@@ -77,6 +79,16 @@ def _add_commands(commands: Any) -> None:
         help="by which clients reach the backend; may be repeated",
     )
 
+    key = commands.add_parser("key", help="the key that signs verdicts and the audit trail")
+    key = key.add_subparsers(dest="action", required=True, metavar="ACTION")
+    _add(key, "list", _key_list, "print the thumbprints, that of the key that signs first")
+    _add(
+        key,
+        "rotate",
+        _key_rotate,
+        "sign with a new key from now on; what the old one has signed stays valid",
+    )
+
     token = commands.add_parser("token", help="credentials of programs").add_subparsers(
         dest="action", required=True, metavar="ACTION"
     )
@@ -123,6 +135,16 @@ def _init(settings: Settings, arguments: Any) -> None:
         _say(f"wrote {path}")
     if not written:
         _say(f"nothing was missing in {settings.state_dir}")
+
+
+def _key_list(settings: Settings, arguments: Any) -> None:
+    for name in read_keys(settings.signing_key).public:
+        _say(name)
+
+
+def _key_rotate(settings: Settings, arguments: Any) -> None:
+    make_folder(settings.state_dir)
+    _say(signing_key.rotate(settings.signing_key))
 
 
 def _token_create(settings: Settings, arguments: Any) -> None:

@@ -99,6 +99,15 @@ def test_a_challenge_key_that_is_none(ready, content, code):
     one_line(start_in_vain(ready), f"challenge-key-{code}")
 
 
+@pytest.mark.parametrize(("content", "code"), [(None, "missing"), ("x", "invalid")])
+def test_a_signing_key_that_is_none(ready, content, code):
+    path = ready.state_dir / "signing.key"
+    path.unlink()
+    if content is not None:
+        path.write_text(content)
+    one_line(start_in_vain(ready), f"signing-key-{code}")
+
+
 def test_a_port_that_is_taken(ready):
     with socket.socket() as other:
         other.bind(("127.0.0.1", ready.port))

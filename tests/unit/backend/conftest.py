@@ -23,6 +23,7 @@ from sqlalchemy import text
 from oat_trusted_filter.backend.api.application import make_application
 from oat_trusted_filter.backend.api.service import make_service
 from oat_trusted_filter.backend.settings import Settings
+from oat_trusted_filter.backend.signing import rotated
 from oat_trusted_filter.backend.store import hosts, migrate
 from oat_trusted_filter.backend.store.engine import Store
 from oat_trusted_filter.backend.store.tables import metadata
@@ -126,6 +127,7 @@ def _drop_everything(connection):
 def place_maker(tmp_path, store):
     """Makes services; all of one test have the same database and the same clock."""
     (tmp_path / "challenge.key").write_text("5a" * 32)
+    (tmp_path / "signing.key").write_bytes(rotated(None))
     clock = Clock()
 
     def make(**options):

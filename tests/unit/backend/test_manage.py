@@ -33,6 +33,7 @@ EVERYWHERE = "0.0.0.0"  # noqa: S104
 
 SECRETS = (
     "admin-openrc", "ca.key", "challenge.key", "oat.sqlite", "scheduler.token", "server.key",
+    "signing.key",
 )  # fmt: skip
 PUBLIC = ("ca.pem", "server.pem")
 
@@ -278,6 +279,22 @@ def test_passwords_that_are_none(ready, password):
     one_line(ran, 1, "password-invalid")
 
 
+def test_keys_that_sign(ready):
+    (first,) = ready.manage("key", "list").stdout.split()
+    before = (ready.state_dir / "signing.key").read_bytes()
+    second = ready.manage("key", "rotate").stdout.strip()
+    assert ready.manage("key", "list").stdout.split() == [second, first]
+    assert before not in (ready.state_dir / "signing.key").read_bytes()
+    assert stat.S_IMODE((ready.state_dir / "signing.key").stat().st_mode) == 0o600
+    (ready.state_dir / "signing.key").unlink()
+    one_line(ready.manage("key", "list"), 1, "signing-key-missing", "init")
+    ran = ready.manage("key", "rotate")
+    assert ready.manage("key", "list").stdout == ran.stdout
+    (ready.state_dir / "signing.key").write_text("nonsense")
+    for action in ("list", "rotate"):
+        one_line(ready.manage("key", action), 1, "signing-key-invalid")
+
+
 def test_people(ready):
     ran = ready.manage("user", "create", "ann", "--role", "reader", stdin="correct horse\n")
     assert ran.returncode == 0
@@ -302,7 +319,7 @@ def test_wrong_use(ready, words):
 def test_help_names_the_commands(ready):
     ran = ready.manage("--help")
     assert ran.returncode == 0
-    for word in ("db", "init", "token", "user"):
+    for word in ("db", "init", "key", "token", "user"):
         assert word in ran.stdout
 
 
