@@ -30,6 +30,14 @@ and flavors that ask for trust find no host until it is mended. Other flavors ne
 
 _CONNECTION_OPTS: list[cfg.Opt] = [
     cfg.StrOpt(
+        "driver",
+        default="oat",
+        help="""
+What kind of service attests the hosts: ``oat`` is the backend of this project. Other packages may
+bring more, as entry points ``oat_trusted_filter.attestation_drivers``.
+""",
+    ),
+    cfg.StrOpt(
         "endpoint",
         help="""
 URL of the attestation backend, without the version: ``https://attest.example.org:8443``.

@@ -13,13 +13,11 @@
 
 import socket
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from oslo_config import cfg
 
-from oat_trusted_filter.client.http import AttestationClient, ClientError
-
-_LONGEST_TOKEN = 4096
+from oat_trusted_filter.client.http import AttestationClient
+from oat_trusted_filter.client.token import read_token
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,21 +64,7 @@ class Settings:
         """
         return AttestationClient(
             self.endpoint,
-            token=_read_token(self.token_file) if self.token_file else None,
+            token=read_token(self.token_file) if self.token_file else None,
             cacert=self.ca_file,
             timeout=self.timeout,
         )
-
-
-def _read_token(path: str) -> str:
-    try:
-        with Path(path).open(encoding="ascii") as file:
-            token = file.read(_LONGEST_TOKEN).strip()
-    except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or "it is not plain text"
-        raise ClientError(
-            "token-file-missing", f"[enforcer] token_file {path} cannot be read: {why}"
-        ) from error
-    if not token:
-        raise ClientError("token-file-empty", f"[enforcer] token_file {path} is empty")
-    return token

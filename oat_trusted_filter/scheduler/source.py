@@ -19,17 +19,13 @@ thread to lose in a fork, and a cloud where nobody asks for trust sends nothing.
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from oslo_log import log as logging
 
-from oat_trusted_filter.client.http import (
-    AttestationClient,
-    BackendRefused,
-    BadReply,
-    ClientError,
-)
+from oat_trusted_filter.client.drivers.base import AttestationDriver
+from oat_trusted_filter.client.errors import BackendRefused, BadReply, ClientError
 from oat_trusted_filter.scheduler.snapshot import VerdictSnapshot, View, apply_reply
 
 LOG = logging.getLogger(__name__)
@@ -39,6 +35,8 @@ LOG = logging.getLogger(__name__)
 PAUSE = 1.0
 #: After one that used up its deadline, this many deadlines.
 PAUSE_DEADLINES = 2.5
+#: Seconds a driver that asks by name goes on to ask about a host after the last pass it was in.
+NAME_KEPT = 3600.0
 _BAD_REQUEST = 400
 
 
@@ -55,49 +53,66 @@ class _Process:
     """What belongs to one process; a fork starts with an empty one."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
-    client: AttestationClient | None = None
+    driver: AttestationDriver | None = None
     snapshot: VerdictSnapshot | None = None
     flight: _Flight | None = None
     retry_at: float | None = None
     problem: str | None = None
     start_over: bool = False
+    names: dict[str, float] = field(default_factory=dict)
+    """Hosts of passes and when they were seen last, if the driver asks by name."""
 
 
 class VerdictSource:
     """Thread-safe. Times in seconds.
 
-    :param make_client: called when a connection is needed; may raise ClientError.
+    :param make_driver: called when a connection is needed; may raise ClientError.
     :param deadline: how long a pass waits at most.
     :param refresh_interval: age up to which a snapshot is used without asking.
     :param max_age: age up to which a snapshot is used at all.
+    :param by_name: whether the driver has to be told which hosts to ask about.
     """
 
     def __init__(
         self,
-        make_client: Callable[[], AttestationClient],
+        make_driver: Callable[[], AttestationDriver],
         *,
+        by_name: bool = False,
         region: str,
         deadline: float,
         refresh_interval: float,
         max_age: float,
     ) -> None:
-        self._make_client = make_client
+        self._make_driver = make_driver
+        self._by_name = by_name
         self._region = region
         self._deadline = deadline
         self._refresh_interval = refresh_interval
         self._max_age = max_age
         self._processes: dict[int, _Process] = {}
 
-    def view(self) -> View:
-        """The verdicts, refreshed if that is due. Waits no longer than the deadline."""
+    def view(self, names: Callable[[], Iterable[str]] = tuple) -> View:
+        """The verdicts, refreshed if that is due. Waits no longer than the deadline.
+
+        :param names: tells the hypervisor host names of the pass; called if the driver needs them.
+        """
         process = self._process()
         now = time.monotonic()
+        newcomers = self._by_name and self._note(process, names(), now)
         snapshot = process.snapshot
-        if snapshot is None or not self._fresh(snapshot, now):
-            self._refresh(process, now)
+        if snapshot is None or newcomers or not self._fresh(snapshot, now):
+            self._refresh(process, now, newcomers=newcomers)
             now = time.monotonic()
             snapshot = process.snapshot
         return View(snapshot, now, process.problem)
+
+    @staticmethod
+    def _note(process: _Process, names: Iterable[str], now: float) -> bool:
+        """Remember the hosts of a pass; says whether some are new."""
+        with process.lock:
+            known = len(process.names)
+            process.names.update(dict.fromkeys(names, now))
+            return len(process.names) > known
 
     def _process(self) -> _Process:
         pid = os.getpid()
@@ -111,14 +126,14 @@ class VerdictSource:
     def _fresh(self, snapshot: VerdictSnapshot, now: float) -> bool:
         return snapshot.usable(now) and now - snapshot.sent_at < self._refresh_interval
 
-    def _refresh(self, process: _Process, now: float) -> None:
+    def _refresh(self, process: _Process, now: float, *, newcomers: bool = False) -> None:
         """Ask, or wait for the one who asks, or leave it."""
         with process.lock:
             snapshot, flight = process.snapshot, process.flight
             usable = snapshot is not None and snapshot.usable(now)
             mine = flight is None
             if flight is None:
-                if snapshot is not None and self._fresh(snapshot, now):
+                if snapshot is not None and not newcomers and self._fresh(snapshot, now):
                     return  # somebody was faster
                 if process.retry_at is not None and now < process.retry_at:
                     return
@@ -151,18 +166,31 @@ class VerdictSource:
             flight.landed.set()
 
     def _ask(self, process: _Process, known: VerdictSnapshot | None) -> VerdictSnapshot:
-        if process.client is None:
-            process.client = self._make_client()
-        if known is None or process.start_over:
-            reply = process.client.get_verdicts(timeout=self._deadline)
-            return apply_reply(None, reply, self._region, self._max_age)
+        if process.driver is None:
+            process.driver = self._make_driver()
+        if process.start_over:
+            known = None
+        since, etag = (None, None) if known is None else (known.since, known.etag)
+        names = self._names(process) if self._by_name else ()
         try:
-            reply = process.client.get_verdicts(known.since, known.etag, timeout=self._deadline)
+            reply = process.driver.get_verdicts(since, etag, names=names, timeout=self._deadline)
             return apply_reply(known, reply, self._region, self._max_age)
         except (BadReply, BackendRefused) as error:
             # What is known may be the reason, and asking from there again would end the same way.
-            process.start_over = isinstance(error, BadReply) or error.status == _BAD_REQUEST
+            process.start_over = known is not None and (
+                isinstance(error, BadReply) or error.status == _BAD_REQUEST
+            )
             raise
+
+    @staticmethod
+    def _names(process: _Process) -> frozenset[str]:
+        """The hosts to ask about; those that no pass has had for long are dropped."""
+        now = time.monotonic()
+        with process.lock:
+            process.names = {
+                name: seen for name, seen in process.names.items() if now - seen < NAME_KEPT
+            }
+            return frozenset(process.names)
 
     def _succeeded(self, process: _Process, snapshot: VerdictSnapshot) -> None:
         if process.problem is not None:
@@ -178,10 +206,10 @@ class VerdictSource:
         pause = max(PAUSE_DEADLINES * self._deadline, PAUSE) if hung else PAUSE
         process.retry_at = now + pause
         process.problem = problem
-        # A new client reads token and CA file anew, and connects anew.
-        client, process.client = process.client, None
-        if client is not None:
-            client.close()
+        # A new one reads token and CA file anew, and connects anew.
+        driver, process.driver = process.driver, None
+        if driver is not None:
+            driver.close()
         left = 0.0 if process.snapshot is None else process.snapshot.expires_at - now
         if left > 0:
             LOG.warning(

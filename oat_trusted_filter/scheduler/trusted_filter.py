@@ -29,6 +29,7 @@ from nova.scheduler import utils as scheduler_utils
 from oslo_config import cfg
 from oslo_log import log as logging
 
+from oat_trusted_filter.client.drivers.base import find_driver
 from oat_trusted_filter.client.errors import ClientError
 from oat_trusted_filter.conf import trusted_computing
 from oat_trusted_filter.scheduler import settings as filter_settings
@@ -58,7 +59,7 @@ class TrustedFilter(filters.BaseHostFilter):
         self._mistake: str | None = None
         try:
             self._configure(nova.conf.CONF)
-        except cfg.Error as error:
+        except (cfg.Error, ClientError) as error:
             self._mistake = " ".join(str(error).split())
             LOG.error(
                 "[trusted_computing] cannot be used: %s; flavors that ask for trust find no host",
@@ -72,17 +73,11 @@ class TrustedFilter(filters.BaseHostFilter):
     def _configure(self, conf: cfg.ConfigOpts) -> None:
         trusted_computing.register_opts(conf)
         self._settings = settings = Settings.from_conf(conf)
-        self._source = VerdictSource(
-            settings.make_client,
-            region=settings.region,
-            deadline=settings.deadline,
-            refresh_interval=settings.refresh_interval,
-            max_age=settings.max_age,
-        )
-        for warning in settings.warnings:
-            LOG.warning("[trusted_computing] %s", warning)
+        driver = find_driver(settings.driver)
+        driver.register_opts(conf)
+        warnings = settings.warnings
         try:
-            settings.make_client()
+            warnings += driver.from_conf(conf).warnings
         except ClientError as error:
             # It may be mended without a restart, so it is tried again with each request.
             LOG.error(
@@ -90,6 +85,16 @@ class TrustedFilter(filters.BaseHostFilter):
                 "host",
                 error,
             )
+        for warning in warnings:
+            LOG.warning("[trusted_computing] %s", warning)
+        self._source = VerdictSource(
+            lambda: driver.from_conf(conf),
+            by_name=driver.by_name,
+            region=settings.region,
+            deadline=settings.deadline,
+            refresh_interval=settings.refresh_interval,
+            max_age=settings.max_age,
+        )
 
     def filter_all(self, hosts: Sequence[Any], spec_obj: Any) -> Sequence[Any]:
         """The hosts that are as the flavor asks.
@@ -120,7 +125,7 @@ class TrustedFilter(filters.BaseHostFilter):
             LOG.warning(
                 "%s asks for hosts that are untrusted, which is deprecated", _title(spec_obj)
             )
-        view = source.view()
+        view = source.view(lambda: [host.nodename for host in hosts])
         lenient = (
             settings.check_rebuild == filter_settings.UNTRUSTED_ONLY
             and scheduler_utils.request_is_rebuild(spec_obj)

@@ -17,6 +17,7 @@ verdict, unknown boots, good boots, a deletion, a backend that ends.
 
 import pytest
 
+from oat_trusted_filter.client.drivers.oat import OatDriver
 from oat_trusted_filter.client.http import AttestationClient, BackendRefused
 from oat_trusted_filter.scheduler.source import VerdictSource
 from tests.functional.cli.conftest import Host, Operator
@@ -67,8 +68,10 @@ def client(backend):
 @pytest.fixture
 def source(backend, client):
     return VerdictSource(
-        lambda: AttestationClient(
-            backend.endpoint, token=backend.scheduler_token, cacert=backend.cacert
+        lambda: OatDriver(
+            AttestationClient(
+                backend.endpoint, token=backend.scheduler_token, cacert=backend.cacert
+            )
         ),
         region="",
         deadline=10.0,

@@ -27,6 +27,7 @@ from nova.objects.flavor import Flavor  # noqa: E402
 from nova.objects.request_spec import RequestSpec  # noqa: E402
 from nova.scheduler.host_manager import HostState  # noqa: E402
 
+from oat_trusted_filter.client.drivers.oat import OatDriver  # noqa: E402
 from oat_trusted_filter.client.http import AttestationClient  # noqa: E402
 from oat_trusted_filter.conf import trusted_computing  # noqa: E402
 from oat_trusted_filter.scheduler.source import VerdictSource  # noqa: E402
@@ -69,18 +70,20 @@ def make_source(backend, clock):
     """Make a source of verdicts; times as in production but for the deadline."""
 
     def make(**options):
-        def client():
-            return AttestationClient(backend.endpoint, token=backend.token, cacert=backend.cacert)
+        def driver():
+            return OatDriver(
+                AttestationClient(backend.endpoint, token=backend.token, cacert=backend.cacert)
+            )
 
         options = {
-            "make_client": client,
+            "make_driver": driver,
             "region": "",
             "deadline": DEADLINE,
             "refresh_interval": REFRESH,
             "max_age": 60.0,
             **options,
         }
-        return VerdictSource(options.pop("make_client"), **options)
+        return VerdictSource(options.pop("make_driver"), **options)
 
     return make
 

@@ -16,14 +16,15 @@ import textwrap
 import pytest
 from oslo_config import cfg
 
+from oat_trusted_filter.client.drivers.oat import Connection
 from oat_trusted_filter.client.errors import ClientError
 from oat_trusted_filter.conf import trusted_computing
 from oat_trusted_filter.scheduler.settings import Settings
 
 
 @pytest.fixture
-def settings(tmp_path):
-    """Settings from the text of the group ``[trusted_computing]``."""
+def conf_of(tmp_path):
+    """The configuration from the text of the group ``[trusted_computing]``."""
 
     def read(text=""):
         path = tmp_path / "nova.conf"
@@ -31,13 +32,25 @@ def settings(tmp_path):
         conf = cfg.ConfigOpts()
         trusted_computing.register_opts(conf)
         conf(["--config-file", str(path)])
-        return Settings.from_conf(conf)
+        return conf
 
     return read
 
 
-def test_a_file_of_the_old_filter_still_means_what_it_meant(settings):
-    found = settings(
+@pytest.fixture
+def settings(conf_of):
+    """How the filter works."""
+    return lambda text="": Settings.from_conf(conf_of(text))
+
+
+@pytest.fixture
+def connection(conf_of):
+    """How the backend is reached."""
+    return lambda text="": Connection.from_conf(conf_of(text))
+
+
+def test_a_file_of_the_old_filter_still_means_what_it_meant(conf_of):
+    conf = conf_of(
         """
         attestation_server = attest.example.org
         attestation_port = 9999
@@ -48,19 +61,23 @@ def test_a_file_of_the_old_filter_still_means_what_it_meant(settings):
         attestation_insecure_ssl = true
         """
     )
-    assert found.endpoint == "https://attest.example.org:9999"
-    assert found.ca_file == "/etc/nova/ca.pem"
-    assert found.auth_blob == "secret"
+    connection, found = Connection.from_conf(conf), Settings.from_conf(conf)
+    assert connection.endpoint == "https://attest.example.org:9999"
+    assert connection.ca_file == "/etc/nova/ca.pem"
+    assert connection.auth_blob == "secret"
+    assert connection.insecure
     assert found.max_age == 90.0
-    assert found.insecure
     assert any("attestation_api_url has no effect" in warning for warning in found.warnings)
 
 
-def test_the_defaults_are_those_of_the_old_filter_where_it_had_them(settings):
-    found = settings("attestation_server = attest.example.org")
-    assert found.endpoint == "https://attest.example.org:8443"
+def test_the_defaults_are_those_of_the_old_filter_where_it_had_them(settings, connection):
+    reached = connection("attestation_server = attest.example.org")
+    assert reached.endpoint == "https://attest.example.org:8443"
+    assert not reached.insecure
+    assert reached.warnings == ()
+    found = settings()
+    assert found.driver == "oat"
     assert found.max_age == 60.0
-    assert not found.insecure
     assert (found.deadline, found.refresh_interval) == (2.0, 5.0)
     assert (found.region, found.check_rebuild, found.observe) == ("", "untrusted", False)
     assert found.warnings == ()
@@ -74,14 +91,14 @@ def test_the_defaults_are_those_of_the_old_filter_where_it_had_them(settings):
         ("[2001:db8::7]", "https://[2001:db8::7]:8443"),
     ],
 )
-def test_a_server_may_be_an_address(settings, server, endpoint):
-    found = settings(f"attestation_server = {server}")
+def test_a_server_may_be_an_address(connection, server, endpoint):
+    found = connection(f"attestation_server = {server}")
     assert found.endpoint == endpoint
     assert found.make_client().endpoint == endpoint
 
 
-def test_an_endpoint_wins_over_a_server(settings):
-    found = settings("endpoint = https://a.example.org\nattestation_server = b.example.org")
+def test_an_endpoint_wins_over_a_server(connection):
+    found = connection("endpoint = https://a.example.org\nattestation_server = b.example.org")
     assert found.endpoint == "https://a.example.org"
 
 
@@ -99,9 +116,10 @@ def test_an_endpoint_wins_over_a_server(settings):
         "enforcement = no",
     ],
 )
-def test_a_value_that_cannot_be_is_an_error_that_names_the_option(settings, line):
+def test_a_value_that_cannot_be_is_an_error_that_names_the_option(conf_of, line):
+    conf = conf_of(f"attestation_server = a.example.org\n{line}")
     with pytest.raises(cfg.Error) as caught:
-        settings(f"attestation_server = a.example.org\n{line}")
+        (Settings.from_conf(conf), Connection.from_conf(conf))
     assert line.split()[0] in str(caught.value)
 
 
@@ -116,8 +134,8 @@ def test_a_value_that_cannot_be_is_an_error_that_names_the_option(settings, line
         ("endpoint = https://a\nusername = nova", "credential-invalid"),
     ],
 )
-def test_a_client_that_cannot_be_made_says_why(settings, text, code):
-    found = settings(text)
+def test_a_client_that_cannot_be_made_says_why(connection, text, code):
+    found = connection(text)
     with pytest.raises(ClientError) as caught:
         found.make_client()
     assert caught.value.code == code
@@ -132,33 +150,35 @@ def test_a_client_that_cannot_be_made_says_why(settings, text, code):
         (b"two\nlines", "credential-invalid"),
     ],
 )
-def test_a_token_file_has_to_hold_a_token(settings, tmp_path, content, code):
+def test_a_token_file_has_to_hold_a_token(connection, tmp_path, content, code):
     path = tmp_path / "token"
     path.write_bytes(content)
     with pytest.raises(ClientError) as caught:
-        settings(f"endpoint = https://a\ntoken_file = {path}").make_client()
+        connection(f"endpoint = https://a\ntoken_file = {path}").make_client()
     assert caught.value.code == code
     assert "lines" not in str(caught.value)
 
 
-def test_a_token_file_that_may_not_be_read_is_said(settings, tmp_path):
+def test_a_token_file_that_may_not_be_read_is_said(connection, tmp_path):
     with pytest.raises(ClientError) as caught:
-        settings(f"endpoint = https://a\ntoken_file = {tmp_path}").make_client()
+        connection(f"endpoint = https://a\ntoken_file = {tmp_path}").make_client()
     assert caught.value.code == "token-file-missing"
     assert "Is a directory" in str(caught.value)
 
 
-def test_a_connection_anybody_can_change_is_warned_of(settings):
+def test_a_connection_anybody_can_change_is_warned_of(connection):
     def warned(text):
-        return any("call a host trusted" in warning for warning in settings(text).warnings)
+        return any("call a host trusted" in warning for warning in connection(text).warnings)
 
     assert warned("endpoint = http://attest.example.org")
     assert warned("endpoint = https://attest.example.org\nattestation_insecure_ssl = true")
     assert not warned("endpoint = https://attest.example.org")
 
 
-def test_no_secret_is_shown(settings):
-    shown = repr(settings("endpoint = https://a\npassword = pw-7\nattestation_auth_blob = blob-7"))
+def test_no_secret_is_shown(connection):
+    shown = repr(
+        connection("endpoint = https://a\npassword = pw-7\nattestation_auth_blob = blob-7")
+    )
     assert "pw-7" not in shown
     assert "blob-7" not in shown
 

@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from oat_trusted_filter.client.drivers.oat import OatDriver
 from oat_trusted_filter.client.http import AttestationClient
 from tests.lab.scripted_backend import hang, status
 from tests.lab.wait import wait_for
@@ -149,13 +150,15 @@ def test_whoever_ends_a_request_early_lets_the_next_one_go_on(make_source, backe
 
     ends = [True]
 
-    def client():
+    def driver():
         if ends:
             ends.clear()
             raise Ended
-        return AttestationClient(backend.endpoint, token=backend.token, cacert=backend.cacert)
+        return OatDriver(
+            AttestationClient(backend.endpoint, token=backend.token, cacert=backend.cacert)
+        )
 
-    source = make_source(make_client=client)
+    source = make_source(make_driver=driver)
     with pytest.raises(Ended):
         source.view()
     clock.advance(1.0)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from oat_trusted_filter.client.drivers.oat import OatDriver
 from oat_trusted_filter.client.http import AttestationClient
 from tests.lab.scripted_backend import cut, reply
 from tests.unit.scheduler.conftest import REFRESH
@@ -236,10 +237,10 @@ def test_a_mistake_on_this_side_is_said_and_mended_without_a_restart(
 ):
     path = tmp_path / "late-ca.pem"
 
-    def client():
-        return AttestationClient(backend.endpoint, token=backend.token, cacert=path)
+    def driver():
+        return OatDriver(AttestationClient(backend.endpoint, token=backend.token, cacert=path))
 
-    source = make_source(make_client=client)
+    source = make_source(make_driver=driver)
     assert source.view().problem.startswith("ca-file-missing: the CA file ")
     path.write_bytes(Path(backend.cacert).read_bytes())
     clock.advance(1.0)
@@ -249,10 +250,12 @@ def test_a_mistake_on_this_side_is_said_and_mended_without_a_restart(
 def test_a_token_that_changes_is_read_again_after_it_was_refused(make_source, backend, clock):
     tokens = ["old"]
 
-    def client():
-        return AttestationClient(backend.endpoint, token=tokens[-1], cacert=backend.cacert)
+    def driver():
+        return OatDriver(
+            AttestationClient(backend.endpoint, token=tokens[-1], cacert=backend.cacert)
+        )
 
-    source = make_source(make_client=client)
+    source = make_source(make_driver=driver)
     assert source.view().problem == "unauthorized: who are you? (HTTP 401)"
     tokens.append(backend.token)
     clock.advance(1.0)
@@ -260,10 +263,10 @@ def test_a_token_that_changes_is_read_again_after_it_was_refused(make_source, ba
 
 
 def test_a_defect_of_ours_is_a_refusal_with_a_traceback_in_the_log(make_source, log):
-    def client():
+    def driver():
         raise KeyError("defect")
 
-    view = make_source(make_client=client).view()
+    view = make_source(make_driver=driver).view()
     assert (view.valid, view.problem) == (False, "internal-error: KeyError")
     assert "Traceback" in log.text
 
