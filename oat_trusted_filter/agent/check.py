@@ -14,7 +14,6 @@
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 
 from oat_trusted_filter.agent.attestation_key import attestation_key
@@ -26,6 +25,7 @@ from oat_trusted_filter.agent.ima_log import read_entries, read_ima_log
 from oat_trusted_filter.agent.settings import Settings
 from oat_trusted_filter.agent.tpm import Tpm
 from oat_trusted_filter.client.http import AttestationClient, BackendUnreachable, ClientError
+from oat_trusted_filter.cmd.check import Line, show_lines
 from oat_trusted_filter.tcg.bootlog import parse_boot_log, replay
 from oat_trusted_filter.tcg.errors import FormatError
 from oat_trusted_filter.tcg.ima import IMA_PCR, ImaReplay
@@ -37,20 +37,6 @@ CLOCK_TOLERANCE_SECONDS = 30.0
 _BOOT_PCRS = (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 14)
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """What one look found."""
-
-    usable: bool
-    subject: str
-    text: str
-    advice: str = ""
-
-    def __str__(self) -> str:
-        line = f"{'OK' if self.usable else 'FAIL':4}  {self.subject:15}  {self.text}"
-        return f"{line}; {self.advice}" if self.advice else line
-
-
 def run_checks(settings: Settings, client: AttestationClient, show: Callable[[str], None]) -> bool:
     """Look at everything and show a line for each.
 
@@ -58,11 +44,7 @@ def run_checks(settings: Settings, client: AttestationClient, show: Callable[[st
 
     :returns: whether all of it is usable.
     """
-    usable = True
-    for line in _lines(settings, client):
-        show(" ".join(str(line).splitlines()))
-        usable = usable and line.usable
-    return usable
+    return show_lines(_lines(settings, client), show)
 
 
 def _lines(settings: Settings, client: AttestationClient) -> Iterator[Line]:

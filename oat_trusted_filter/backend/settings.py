@@ -25,7 +25,7 @@ class StartError(Exception):
     ``database-not-synced``, ``tls-file-missing``, ``tls-file-invalid``, ``challenge-key-missing``,
     ``challenge-key-invalid``, ``signing-key-missing``, ``signing-key-invalid``, ``ek-ca-invalid``,
     ``port-in-use``, ``address-unusable``,
-    ``credential-exists``, ``password-invalid``.
+    ``credential-exists``, ``password-invalid``, ``installation-faulty``.
 
     :param code: stable, kebab-case.
     :param message: a sentence for people.
@@ -57,6 +57,8 @@ class Settings:
     challenge_lifetime: float
     verdict_lease: float
     database: str = field(repr=False)
+    config_files: tuple[str, ...] = ()
+    """Those that were read."""
 
     @property
     def challenge_key(self) -> Path:
@@ -98,6 +100,7 @@ class Settings:
                 challenge_lifetime=attestation.challenge_lifetime,
                 verdict_lease=attestation.verdict_lease,
                 database=conf.database.connection or f"sqlite:///{state_dir / 'oat.sqlite'}",
+                config_files=tuple(conf.config_file or ()),
             )
         except (cfg.Error, ValueError) as error:
             raise StartError("configuration", " ".join(str(error).split())) from error

@@ -71,7 +71,7 @@ def ensure(folder: Path, names: Sequence[str], now: datetime.datetime) -> list[P
         written += _store(folder, _CA, ca)
     known = _load_server(folder)
     if known is None or (_ours(known, ca) and not _good(known, ca, wanted, now)):
-        kept = [] if known is None else _names(known)
+        kept = [] if known is None else certificate_names(known)
         server = _new_server(ca, list(dict.fromkeys([*wanted, *kept])), now)
         written += _store(folder, _SERVER, server)
     return written
@@ -135,7 +135,8 @@ def _good(
         server.verify_directly_issued_by(ca.certificate)
     except (ValueError, TypeError, InvalidSignature):
         return False  # the authority was made anew since
-    return server.not_valid_after_utc - now > _RENEW and set(names) <= set(_names(server))
+    left = server.not_valid_after_utc - now
+    return left > _RENEW and set(names) <= set(certificate_names(server))
 
 
 def _store(folder: Path, name: str, pair: Pair) -> list[Path]:
@@ -150,7 +151,8 @@ def _store(folder: Path, name: str, pair: Pair) -> list[Path]:
     return [certificate, key]
 
 
-def _names(certificate: x509.Certificate) -> list[str]:
+def certificate_names(certificate: x509.Certificate) -> list[str]:
+    """Host names and addresses a server certificate is for."""
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:

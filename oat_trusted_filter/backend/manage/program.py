@@ -24,6 +24,7 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from oat_trusted_filter.backend.manage import signing_key
+from oat_trusted_filter.backend.manage.check import run_checks
 from oat_trusted_filter.backend.manage.credentials import create_token, create_user
 from oat_trusted_filter.backend.manage.files import SECRET, make_folder
 from oat_trusted_filter.backend.manage.initialise import initialise
@@ -100,6 +101,13 @@ def _add_commands(commands: Any) -> None:
         "--replace", action="store_true", help="make a token of this name invalid first"
     )
 
+    _add(
+        commands,
+        "check",
+        _check,
+        "say in plain lines what is wrong with this installation; exit status 1 if anything is",
+    )
+
     user = commands.add_parser("user", help="credentials of people").add_subparsers(
         dest="action", required=True, metavar="ACTION"
     )
@@ -135,6 +143,11 @@ def _init(settings: Settings, arguments: Any) -> None:
         _say(f"wrote {path}")
     if not written:
         _say(f"nothing was missing in {settings.state_dir}")
+
+
+def _check(settings: Settings, arguments: Any) -> None:
+    if not run_checks(settings, _say):
+        raise StartError("installation-faulty", "each line above that says FAIL has to be mended")
 
 
 def _key_list(settings: Settings, arguments: Any) -> None:
