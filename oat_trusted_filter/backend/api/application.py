@@ -18,7 +18,7 @@ from typing import Any
 import falcon
 from oslo_log import log as logging
 
-from oat_trusted_filter.backend.api import problems
+from oat_trusted_filter.backend.api import problems, queries
 from oat_trusted_filter.backend.api.auth import authorise
 from oat_trusted_filter.backend.api.problems import Problem
 from oat_trusted_filter.backend.api.routes import ROUTES, Route
@@ -62,6 +62,8 @@ def _responder(service: Service, route: Route) -> Callable[..., None]:
             holder = service.authenticator.holder(req)
             authorise(holder, route.role)
             req.context.holder = holder
+        if route.query is not None:
+            req.context.query = queries.read(req, route.query)
         route.handler(service, req, resp, **parameters)
 
     return respond

@@ -55,26 +55,6 @@ def checked_host(name: str) -> str:
     return name
 
 
-def checked_region(region: str | None) -> str | None:
-    """A region out of a query.
-
-    :raises Problem: ``field-invalid``.
-    """
-    if region and not _NAME_PATTERN.match(region):
-        raise Problem("field-invalid", "the query holds no name of a region")
-    return region
-
-
-def checked_digest(digest: str | None) -> str | None:
-    """A fingerprint out of a query.
-
-    :raises Problem: ``field-invalid``.
-    """
-    if digest is not None and not re.match(_DIGEST, digest):
-        raise Problem("field-invalid", "the query holds no fingerprint (64 lower-case hex digits)")
-    return digest
-
-
 def binary(text: str, field: str) -> bytes:
     """Decode base64; only the one canonical text of the data is taken.
 

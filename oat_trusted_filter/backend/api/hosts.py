@@ -22,9 +22,7 @@ from oat_trusted_filter.backend.api.fields import (
     Digest,
     HostName,
     Region,
-    checked_digest,
     checked_host,
-    checked_region,
 )
 from oat_trusted_filter.backend.api.hosts_view import host_document
 from oat_trusted_filter.backend.api.problems import Problem
@@ -55,7 +53,7 @@ class ApproveBody(msgspec.Struct, forbid_unknown_fields=True):
 
 def index(service: Service, req: falcon.Request, resp: falcon.Response) -> None:
     """All hosts, in whatever state."""
-    region = checked_region(req.get_param("region"))
+    region = req.context.query.region
     service.snapshots.settle(service.clock())
     with service.store.read() as connection:
         found = listing.everything(connection, region)
@@ -66,7 +64,7 @@ def show(service: Service, req: falcon.Request, resp: falcon.Response, name: str
     """One host with all that is known about it."""
     service.snapshots.settle(service.clock())
     with service.store.read() as connection:
-        host = _chosen(connection, checked_host(name), checked_region(req.get_param("region")))
+        host = _chosen(connection, checked_host(name), req.context.query.region)
         found = listing.one(connection, host.id)
         known = ima_store.load(connection, host.id)
     if found is None:
@@ -116,8 +114,8 @@ def approve(service: Service, req: falcon.Request, resp: falcon.Response, name: 
 def delete(service: Service, req: falcon.Request, resp: falcon.Response, name: str) -> None:
     """Forget all enrolments of a name, or that of one endorsement key."""
     checked_host(name)
-    region = checked_region(req.get_param("region"))
-    fingerprint = checked_digest(req.get_param("ek_fingerprint"))
+    region = req.context.query.region
+    fingerprint = req.context.query.ek_fingerprint
 
     def transaction(connection: Connection) -> list[Host]:
         found = [
@@ -140,7 +138,7 @@ def delete(service: Service, req: falcon.Request, resp: falcon.Response, name: s
 def boot_log(service: Service, req: falcon.Request, resp: falcon.Response, name: str) -> None:
     """The events of the boot log a host has proven last."""
     with service.store.read() as connection:
-        host = _chosen(connection, checked_host(name), checked_region(req.get_param("region")))
+        host = _chosen(connection, checked_host(name), req.context.query.region)
         found = listing.one(connection, host.id)
         digest = None if found is None or found.verdict is None else found.verdict.boot_log_digest
         data = None if digest is None else verdicts.boot_log(connection, digest)

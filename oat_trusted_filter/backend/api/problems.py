@@ -82,6 +82,17 @@ STATUS: Mapping[str, int] = {
 }
 
 
+class ProblemDocument(msgspec.Struct):
+    """A problem document (RFC 9457). ``code`` is for programs, ``detail`` for people."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    request_id: str
+
+
 class Problem(Exception):
     """An answer that is an error.
 

@@ -9,55 +9,135 @@
 # WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 # License for the specific language governing permissions and limitations
 # under the License.
-"""All routes, and which role each of them takes."""
+"""All routes: who may call each of them, what it takes, and what comes of it."""
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+import functools
+from typing import Any
+
+import falcon
+import msgspec
 
 from oat_trusted_filter.backend.api import (
     challenges,
     enrolments,
     evidence,
     hosts,
+    openapi,
     policies,
+    queries,
     reference_sets,
+    replies,
+    snapshots,
+    submission,
     verdicts,
     versions,
 )
+from oat_trusted_filter.backend.api.exchange import answer
+from oat_trusted_filter.backend.api.route import PUBLIC, Route
+from oat_trusted_filter.backend.api.service import Service
 from oat_trusted_filter.backend.store.credentials import ADMIN, READER, SERVICE
 
-#: No credential needed: versions, and agents, whose TPM signs what they send.
-PUBLIC = None
+__all__ = ["PUBLIC", "ROUTES", "Route"]
+
+_HOST = ("host-unknown", "host-ambiguous")
 
 
-class Route(NamedTuple):
-    """A method of a path."""
+def describe(service: Service, req: falcon.Request, resp: falcon.Response) -> None:
+    """The description of this interface, OpenAPI 3.1."""
+    answer(resp, _description())
 
-    method: str
-    path: str
-    role: str | None
-    handler: Callable[..., Any]
+
+@functools.cache
+def _description() -> bytes:
+    return msgspec.json.encode(openapi.describe(ROUTES))
 
 
 ROUTES = (
-    Route("GET", "/", PUBLIC, versions.show),
-    Route("GET", "/healthz", PUBLIC, versions.health),
-    Route("POST", "/v1/enrolments", PUBLIC, enrolments.create),
-    Route("PUT", "/v1/enrolments/{number}", PUBLIC, enrolments.activate),
-    Route("POST", "/v1/challenges", PUBLIC, challenges.create),
-    Route("POST", "/v1/evidence", PUBLIC, evidence.submit),
-    Route("GET", "/v1/hosts", READER, hosts.index),
-    Route("POST", "/v1/hosts", ADMIN, hosts.register),
-    Route("GET", "/v1/hosts/{name}", READER, hosts.show),
-    Route("DELETE", "/v1/hosts/{name}", ADMIN, hosts.delete),
-    Route("POST", "/v1/hosts/{name}/approve", ADMIN, hosts.approve),
-    Route("GET", "/v1/hosts/{name}/boot-log", READER, hosts.boot_log),
-    Route("GET", "/v1/reference-sets", READER, reference_sets.index),
-    Route("POST", "/v1/reference-sets", ADMIN, reference_sets.create),
-    Route("GET", "/v1/reference-sets/{name}", READER, reference_sets.show),
-    Route("DELETE", "/v1/reference-sets/{name}", ADMIN, reference_sets.delete),
-    Route("GET", "/v1/policies", READER, policies.index),
-    Route("GET", "/v1/policies/{name}", READER, policies.show),
-    Route("PUT", "/v1/policies/{name}", ADMIN, policies.put),
-    Route("GET", "/v1/verdicts", SERVICE, verdicts.index),
-)
+    Route("GET", "/", PUBLIC, versions.show, reply=replies.VersionsDocument),
+    Route("GET", "/healthz", PUBLIC, versions.health, reply=replies.HealthDocument),
+    Route("GET", "/v1/openapi.json", PUBLIC, describe, reply=dict[str, Any]),
+    Route(
+        "POST", "/v1/enrolments", PUBLIC, enrolments.create,
+        body=enrolments.EnrolmentBody, reply=replies.EnrolmentBegun, status=201,
+        problems=("banks-invalid", "ek-software-tpm"), passed_on=(400, 403),
+    ),
+    Route(
+        "PUT", "/v1/enrolments/{number}", PUBLIC, enrolments.activate,
+        body=enrolments.SecretBody, reply=replies.EnrolmentDone,
+        problems=("enrolment-unknown", "activation-failed", "banks-changed"),
+    ),
+    Route(
+        "POST", "/v1/challenges", PUBLIC, challenges.create,
+        body=challenges.ChallengeRequest, reply=replies.ChallengeDocument,
+    ),
+    Route(
+        "POST", "/v1/evidence", PUBLIC, evidence.submit,
+        body=submission.EvidenceBody, reply=replies.Judgement,
+        problems=(
+            "challenge-malformed", "challenge-invalid", "challenge-expired", "challenge-spent",
+            "host-unknown", "host-pending", "host-ambiguous", "boot-log-digest", "boot-log-needed",
+            "ima-offset", "tpm-cleared", "ek-software-tpm", "verifier-error", "service-busy",
+        ),
+        passed_on=(400, 403, 422),
+    ),
+    Route(
+        "GET", "/v1/hosts", READER, hosts.index,
+        reply=replies.HostsDocument, query=queries.RegionQuery,
+    ),
+    Route(
+        "POST", "/v1/hosts", ADMIN, hosts.register,
+        body=hosts.RegisterBody, reply=replies.HostDocument, status=201,
+        problems=("host-already-approved",),
+    ),
+    Route(
+        "GET", "/v1/hosts/{name}", READER, hosts.show,
+        reply=replies.HostDocument, query=queries.RegionQuery, problems=_HOST,
+    ),
+    Route(
+        "DELETE", "/v1/hosts/{name}", ADMIN, hosts.delete,
+        status=204, query=queries.BindingQuery, problems=_HOST,
+    ),
+    Route(
+        "POST", "/v1/hosts/{name}/approve", ADMIN, hosts.approve,
+        body=hosts.ApproveBody, reply=replies.HostDocument,
+        problems=(*_HOST, "host-already-approved", "host-not-enrolled"),
+    ),
+    Route(
+        "GET", "/v1/hosts/{name}/boot-log", READER, hosts.boot_log,
+        reply=replies.BootLogDocument, query=queries.RegionQuery,
+        problems=(*_HOST, "host-without-evidence"),
+    ),
+    Route(
+        "GET", "/v1/reference-sets", READER, reference_sets.index,
+        reply=replies.ReferenceSetsDocument,
+    ),
+    Route(
+        "POST", "/v1/reference-sets", ADMIN, reference_sets.create,
+        body=reference_sets.ReferenceSetBody, reply=dict[str, Any], status=201,
+        problems=(
+            *_HOST, "host-pending", "host-without-evidence", "reference-set-exists", "service-busy",
+        ),
+        passed_on=(400,),
+    ),
+    Route(
+        "GET", "/v1/reference-sets/{name}", READER, reference_sets.show,
+        reply=dict[str, Any], problems=("reference-set-unknown",),
+    ),
+    Route(
+        "DELETE", "/v1/reference-sets/{name}", ADMIN, reference_sets.delete,
+        status=204, problems=("reference-set-unknown", "service-busy"),
+    ),
+    Route("GET", "/v1/policies", READER, policies.index, reply=replies.PoliciesDocument),
+    Route(
+        "GET", "/v1/policies/{name}", READER, policies.show,
+        reply=dict[str, Any], problems=("policy-unknown",),
+    ),
+    Route(
+        "PUT", "/v1/policies/{name}", ADMIN, policies.put,
+        body=dict[str, Any], reply=dict[str, Any], problems=("service-busy",), passed_on=(400,),
+    ),
+    Route(
+        "GET", "/v1/verdicts", SERVICE, verdicts.index,
+        reply=snapshots.Snapshot, query=queries.SinceQuery,
+    ),
+)  # fmt: skip

@@ -54,6 +54,7 @@ def test_every_route_of_an_operator_says_so():
     assert public == {
         "GET /",
         "GET /healthz",
+        "GET /v1/openapi.json",
         "POST /v1/enrolments",
         "PUT /v1/enrolments/{number}",
         "POST /v1/challenges",

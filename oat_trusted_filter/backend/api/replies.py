@@ -1,0 +1,143 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""What the interface answers, for its description. More fields may come; none goes."""
+
+from typing import Any, Literal
+
+import msgspec
+
+from oat_trusted_filter.backend.api.fields import Digest
+
+Level = Literal["trusted", "untrusted", "unknown"]
+
+
+class Link(msgspec.Struct):
+    """Where something is."""
+
+    rel: str
+    href: str
+
+
+class VersionDocument(msgspec.Struct):
+    """A version of the interface."""
+
+    id: str
+    status: str
+    links: list[Link]
+
+
+class VersionsDocument(msgspec.Struct):
+    """The versions there are."""
+
+    versions: list[VersionDocument]
+
+
+class HealthDocument(msgspec.Struct):
+    """The backend works."""
+
+    status: str
+
+
+class EnrolmentBegun(msgspec.Struct):
+    """A secret only the TPM with both keys can open, in base64."""
+
+    id: str
+    credential_blob: str
+    encrypted_secret: str
+
+
+class EnrolmentDone(msgspec.Struct):
+    """What has become of an enrolment."""
+
+    state: Literal["pending", "approved"]
+    ek_fingerprint: Digest
+
+
+class ChallengeDocument(msgspec.Struct):
+    """What has to go into the next quote."""
+
+    challenge: str
+    pcrs: list[int]
+    expires_in: float
+
+
+class FindingDocument(msgspec.Struct):
+    """Something the appraisal has found."""
+
+    code: str
+    message: str
+
+
+class Judgement(msgspec.Struct):
+    """The verdict about evidence."""
+
+    level: Level
+    findings: list[FindingDocument]
+    appraised_at: str
+    expires_at: str | None
+    interval: float
+    ima_offset: int | None
+
+
+class HostDocument(msgspec.Struct):
+    """A host: a name and an endorsement key."""
+
+    id: str
+    region: str
+    host: str
+    service_host: str | None
+    resource_provider: str | None
+    state: Literal["registered", "pending", "approved"]
+    ek_fingerprint: Digest
+    software_tpm: bool | None
+    ek_certificate_status: str | None
+    manufacturer: str | None
+    level: Level
+    findings: list[FindingDocument]
+    appraised_at: str | None
+    expires_at: str | None
+    policy: str
+    created_at: str
+
+
+class HostsDocument(msgspec.Struct):
+    """Hosts."""
+
+    hosts: list[HostDocument]
+
+
+class EventDocument(msgspec.Struct):
+    """An event of a boot log."""
+
+    number: int
+    pcr: int
+    type: str
+    description: str
+    digests: dict[str, str]
+
+
+class BootLogDocument(msgspec.Struct):
+    """A boot log."""
+
+    events: list[EventDocument]
+
+
+class ReferenceSetsDocument(msgspec.Struct):
+    """Reference sets, each a document that can be created again."""
+
+    reference_sets: list[dict[str, Any]]
+
+
+class PoliciesDocument(msgspec.Struct):
+    """Policies."""
+
+    policies: list[dict[str, Any]]
