@@ -62,6 +62,27 @@ _LABEL = b"oat-trusted-filter AK 1".ljust(32, b"\0")
 
 
 @dataclass(frozen=True, slots=True)
+class _Kind:
+    """What the key signs with. A field of the template as well: never change one."""
+
+    scheme: TPM2_ALG
+    hash: TPM2_ALG
+    size: int
+    """Bits of an RSA key, TPM2_ECC of an elliptic curve."""
+
+
+#: By the values of [agent] ak_algorithm.
+_KINDS = {
+    "ecc": _Kind(TPM2_ALG.ECDSA, TPM2_ALG.SHA256, TPM2_ECC.NIST_P256),
+    "ecc-p384": _Kind(TPM2_ALG.ECDSA, TPM2_ALG.SHA384, TPM2_ECC.NIST_P384),
+    "rsa": _Kind(TPM2_ALG.RSASSA, TPM2_ALG.SHA256, 2048),
+    "rsa-3072": _Kind(TPM2_ALG.RSASSA, TPM2_ALG.SHA384, 3072),
+    "rsapss": _Kind(TPM2_ALG.RSAPSS, TPM2_ALG.SHA256, 2048),
+    "rsapss-3072": _Kind(TPM2_ALG.RSAPSS, TPM2_ALG.SHA384, 3072),
+}
+
+
+@dataclass(frozen=True, slots=True)
 class AttestationKey:
     """The attestation key, loaded for as long as the context that yielded it is open."""
 
@@ -89,7 +110,7 @@ def attestation_key(
 ) -> Iterator[AttestationKey]:
     """The attestation key, loaded until the context ends.
 
-    :param algorithm: ``ecc`` (ECDSA P-256) or ``rsa`` (RSASSA 2048).
+    :param algorithm: one of the values of [agent] ak_algorithm.
     :param cache: remembers the key from one connection to the next.
     :raises TpmError: the TPM refused.
     """
@@ -129,39 +150,35 @@ def _make(tpm: Tpm, algorithm: str, cache: AttestationKeyCache) -> Any:
 
 def _template(algorithm: str) -> TPM2B_PUBLIC:
     """The fixed template of the attestation key; see :data:`_LABEL` before changing it."""
+    kind = _KINDS[algorithm]
     no_symmetric = TPMT_SYM_DEF_OBJECT(algorithm=TPM2_ALG.NULL)
-    if algorithm == "rsa":
-        scheme = TPMT_RSA_SCHEME(scheme=TPM2_ALG.RSASSA, details=_sha256())
-        parameters = TPMU_PUBLIC_PARMS(
-            rsaDetail=TPMS_RSA_PARMS(symmetric=no_symmetric, scheme=scheme, keyBits=2048)
-        )
-        unique = TPMU_PUBLIC_ID(rsa=_LABEL)
-        kind = TPM2_ALG.RSA
-    elif algorithm == "ecc":
+    details = TPMU_ASYM_SCHEME()
+    details.anySig.hashAlg = kind.hash
+    if kind.scheme == TPM2_ALG.ECDSA:
         parameters = TPMU_PUBLIC_PARMS(
             eccDetail=TPMS_ECC_PARMS(
                 symmetric=no_symmetric,
-                scheme=TPMT_ECC_SCHEME(scheme=TPM2_ALG.ECDSA, details=_sha256()),
-                curveID=TPM2_ECC.NIST_P256,
+                scheme=TPMT_ECC_SCHEME(scheme=kind.scheme, details=details),
+                curveID=kind.size,
                 kdf=TPMT_KDF_SCHEME(scheme=TPM2_ALG.NULL),
             )
         )
         unique = TPMU_PUBLIC_ID(ecc=TPMS_ECC_POINT(x=_LABEL, y=bytes(32)))
-        kind = TPM2_ALG.ECC
     else:
-        raise ValueError(f"there is no attestation key with algorithm {algorithm!r}")
+        parameters = TPMU_PUBLIC_PARMS(
+            rsaDetail=TPMS_RSA_PARMS(
+                symmetric=no_symmetric,
+                scheme=TPMT_RSA_SCHEME(scheme=kind.scheme, details=details),
+                keyBits=kind.size,
+            )
+        )
+        unique = TPMU_PUBLIC_ID(rsa=_LABEL)
     return TPM2B_PUBLIC(
         publicArea=TPMT_PUBLIC(
-            type=kind,
-            nameAlg=TPM2_ALG.SHA256,
+            type=TPM2_ALG.ECC if kind.scheme == TPM2_ALG.ECDSA else TPM2_ALG.RSA,
+            nameAlg=kind.hash,
             objectAttributes=ATTRIBUTES,
             parameters=parameters,
             unique=unique,
         )
     )
-
-
-def _sha256() -> TPMU_ASYM_SCHEME:
-    details = TPMU_ASYM_SCHEME()
-    details.anySig.hashAlg = TPM2_ALG.SHA256
-    return details

@@ -19,7 +19,7 @@ from email.utils import parsedate_to_datetime
 from oat_trusted_filter.agent.attestation_key import attestation_key
 from oat_trusted_filter.agent.endorsement import EndorsementKey, endorsement_key
 from oat_trusted_filter.agent.enrolment import open_tpm
-from oat_trusted_filter.agent.errors import AgentError, BootLogError, TpmError
+from oat_trusted_filter.agent.errors import AgentError, BootLogError
 from oat_trusted_filter.agent.evidence import SignedPcrs, read_boot_log, sign_pcrs
 from oat_trusted_filter.agent.ima_log import read_entries, read_ima_log
 from oat_trusted_filter.agent.settings import Settings
@@ -75,11 +75,11 @@ def _tpm_lines(settings: Settings, found: _Found) -> Iterator[Line]:
                 f"firmware {properties.firmware}",
             )
             subject = "endorsement key"
-            with endorsement_key(tpm, settings.ek_template) as key:
+            with endorsement_key(tpm, settings.ek_template, settings.ek_certificate) as key:
                 yield _endorsement_line(key)
             subject = "quote"
             yield _quote_line(settings, tpm, found)
-    except TpmError as error:
+    except AgentError as error:
         yield Line(False, subject, str(error))
 
 

@@ -18,8 +18,9 @@ the high range (H-1 to H-3) by policy B.
 
 import contextlib
 import logging
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from tpm2_pytss import (
@@ -37,6 +38,7 @@ from tpm2_pytss import (
 )
 from tpm2_pytss.utils import NoSuchIndex, create_ek_template
 
+from oat_trusted_filter.agent.certificates import read_certificates, split_der
 from oat_trusted_filter.agent.errors import TpmError, translated
 from oat_trusted_filter.agent.tpm import Tpm
 
@@ -94,9 +96,9 @@ class EndorsementKey:
     public: bytes
     """TPM2B_PUBLIC."""
     certificate: bytes | None
-    """X.509, DER; None if the TPM has none for this key."""
+    """X.509, DER; None if there is none for this key."""
     intermediates: tuple[bytes, ...]
-    """Certificates of the authority (DER) that the maker left in the TPM."""
+    """Certificates of the authority (DER) that came with it."""
     kind: str
     """Algorithm, for people."""
     name_algorithm: int
@@ -104,17 +106,24 @@ class EndorsementKey:
 
 
 @contextlib.contextmanager
-def endorsement_key(tpm: Tpm, choice: str = "auto") -> Iterator[EndorsementKey]:
+def endorsement_key(
+    tpm: Tpm, choice: str = "auto", file: Path | None = None
+) -> Iterator[EndorsementKey]:
     """The endorsement key, loaded until the context ends.
 
     The first kind that has a certificate for its key is taken. If none has, the first kind the TPM
     can make is taken without one, and the backend decides whether an operator may vouch for it.
 
     :param choice: ``auto``, ``rsa2048``, ``p256`` or ``p384``.
-    :raises TpmError: the TPM refused, or its certificates are for other keys.
+    :param file: has the certificate, in place of the TPM.
+    :raises TpmError: the TPM refused, or the certificates are for other keys.
+    :raises ConfigurationError: the file has no certificate.
     """
     with contextlib.ExitStack() as stack:
-        yield _find(tpm, stack, choice)
+        if file is None:
+            yield _find(tpm, stack, choice)
+        else:
+            yield _find_for(tpm, stack, choice, file)
 
 
 def activate(
@@ -175,20 +184,41 @@ def _find(tpm: Tpm, stack: contextlib.ExitStack, choice: str) -> EndorsementKey:
             "the certificates in the TPM are for other endorsement keys than it makes: "
             + ", ".join(foreign),
         )
+    return _first_made(tpm, stack, kinds, None)
+
+
+def _find_for(
+    tpm: Tpm, stack: contextlib.ExitStack, choice: str, file: Path
+) -> EndorsementKey:
+    """The key the certificate in a file is for."""
+    certificate, *authorities = read_certificates(file)
+    key = _first_made(tpm, stack, _KINDS[choice], certificate)
+    return replace(key, intermediates=(*authorities, *key.intermediates))
+
+
+def _first_made(
+    tpm: Tpm, stack: contextlib.ExitStack, kinds: Sequence[_Kind], certificate: bytes | None
+) -> EndorsementKey:
+    """The first of these keys the TPM can make, if there is a certificate the one it is for."""
     refusal: TpmError | None = None
     for kind in kinds:
-        try:
-            key = _load(tpm, stack, kind, None)
-        except TpmError as error:
-            if error.code in {"tpm-unreachable", "tpm-authorization", "tpm-memory"}:
-                raise
-            refusal = refusal or error  # this TPM may not know the algorithm
-            continue
-        if key is not None:
-            return key
-    raise TpmError(
-        "tpm-no-endorsement-key", f"the TPM makes no endorsement key: {refusal}"
-    ) from refusal
+        with contextlib.ExitStack() as attempt:
+            try:
+                key = _load(tpm, attempt, kind, certificate)
+            except TpmError as error:
+                if error.code in {"tpm-unreachable", "tpm-authorization", "tpm-memory"}:
+                    raise
+                refusal = refusal or error  # this TPM may not know the algorithm
+                continue
+            if key is not None:
+                stack.push(attempt.pop_all())
+                return key
+    if certificate is None:
+        why = f"the TPM makes no endorsement key: {refusal}"
+    else:
+        words = ", ".join(kind.words for kind in kinds)
+        why = f"the certificate in [agent] ek_certificate is for none of this TPM's keys: {words}"
+    raise TpmError("tpm-no-endorsement-key", why) from refusal
 
 
 def _load(
@@ -300,27 +330,6 @@ def _certificate(tpm: Tpm, kind: _Kind) -> bytes | None:
 def _chain(tpm: Tpm) -> tuple[bytes, ...]:
     parts = [tpm.read_nv(index) for index in tpm.nv_indices(_CHAIN_FIRST, _CHAIN_LAST)]
     return split_der(b"".join(part for part in parts if part))
-
-
-def split_der(data: bytes) -> tuple[bytes, ...]:
-    """The DER structures that stand one after the other; makers pad NV indices with 00 or ff."""
-    found: list[bytes] = []
-    position = 0
-    while position < len(data):
-        if data[position] in (0x00, 0xFF):
-            position += 1
-            continue
-        if data[position] != 0x30 or position + 4 > len(data):
-            break
-        # A certificate is longer than 255 bytes, so its length takes two bytes or, absurdly, more.
-        if data[position + 1] != 0x82:
-            break
-        end = position + 4 + int.from_bytes(data[position + 2 : position + 4], "big")
-        if end > len(data):
-            break
-        found.append(data[position:end])
-        position = end
-    return tuple(found)
 
 
 def _policy_session(tpm: Tpm, key: EndorsementKey) -> Any:

@@ -52,7 +52,9 @@ def enrol(settings: Settings, api: BackendApi, cache: AttestationKeyCache) -> En
     """
     with contextlib.ExitStack() as stack:
         tpm = stack.enter_context(open_tpm(settings))
-        ek = stack.enter_context(endorsement_key(tpm, settings.ek_template))
+        ek = stack.enter_context(
+            endorsement_key(tpm, settings.ek_template, settings.ek_certificate)
+        )
         ak = stack.enter_context(attestation_key(tpm, settings.ak_algorithm, cache))
         challenge = api.enrol(
             EnrolmentRequest(

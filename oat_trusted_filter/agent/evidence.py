@@ -22,6 +22,7 @@ from oat_trusted_filter.agent.tpm import Tpm
 from oat_trusted_filter.tcg.attestation import parse_quote
 from oat_trusted_filter.tcg.errors import FormatError
 from oat_trusted_filter.tcg.pcr import pcr_digest
+from oat_trusted_filter.tcg.public import parse_public, signing_bank
 
 #: A boot log of real firmware is 20 to 100 kB; a file this large is something else.
 BOOT_LOG_LARGEST = 8 * 1024 * 1024
@@ -29,9 +30,6 @@ BOOT_LOG_LARGEST = 8 * 1024 * 1024
 # The kernel extends PCR 10 whenever IMA measures a file, so a quote and the values read after it
 # may be of two states. On a busy host the next attempt or the one after fits.
 _ATTEMPTS = 10
-
-# Both kinds of attestation key sign with SHA-256, and TPM2_Quote digests the PCRs with that hash.
-_QUOTE_HASH = "sha256"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +60,8 @@ def sign_pcrs(tpm: Tpm, key: AttestationKey, pcrs: Sequence[int], nonce: bytes) 
     :raises TpmError: the TPM refused, or ``tpm-pcrs-moving`` if no values fitted a quote.
     """
     banks = tpm.banks()
+    # TPM2_Quote digests the PCRs with the hash the key signs with.
+    bank = signing_bank(parse_public(key.public))
     for _ in range(_ATTEMPTS):
         attest, signature = tpm.quote(key.handle, banks, pcrs, nonce)
         try:
@@ -69,7 +69,7 @@ def sign_pcrs(tpm: Tpm, key: AttestationKey, pcrs: Sequence[int], nonce: bytes) 
             values = tpm.read_pcrs(
                 {item.bank: item.pcrs for item in quote.selections if item.bank and item.pcrs}
             )
-            if pcr_digest(quote.selections, values, _QUOTE_HASH) == quote.pcr_digest:
+            if pcr_digest(quote.selections, values, bank) == quote.pcr_digest:
                 return SignedPcrs(attest, signature, values)
         except FormatError as error:
             raise TpmError("tpm-answer", f"the TPM signed an odd quote: {error}") from error

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from cryptography import x509
 from oslo_config import cfg
 
+from oat_trusted_filter.agent.certificates import read_certificates
 from oat_trusted_filter.agent.errors import ConfigurationError
 from oat_trusted_filter.conf import agent as agent_conf
 
@@ -40,6 +41,7 @@ class Settings:
     interval: float
     retry_max: float
     ima_log: Path = Path(agent_conf.IMA_LOG)
+    ek_certificate: Path | None = None
     endorsement_password: str = field(default="", repr=False)
     owner_password: str = field(default="", repr=False)
 
@@ -63,6 +65,7 @@ class Settings:
                 boot_log=Path(options.boot_log),
                 ima_log=Path(options.ima_log),
                 ek_template=options.ek_template,
+                ek_certificate=Path(options.ek_certificate) if options.ek_certificate else None,
                 ak_algorithm=options.ak_algorithm,
                 interval=options.interval,
                 retry_max=options.retry_max,
@@ -73,6 +76,8 @@ class Settings:
             raise ConfigurationError(str(error)) from error
         settings._check_endpoint()
         settings._check_ca_file()
+        if settings.ek_certificate is not None:
+            read_certificates(settings.ek_certificate)
         return settings
 
     def _check_endpoint(self) -> None:

@@ -134,12 +134,29 @@ After a change the host has to be approved anew, for the key is its identity.
 """,
     ),
     cfg.StrOpt(
+        "ek_certificate",
+        help="""
+File with the certificate of the endorsement key, PEM or DER, and behind it those of the authorities
+that signed it, if the backend may not know them. It is used in place of those in the TPM.
+
+Set it if the firmware keeps no certificate in the TPM: some makers hand it out over the network.
+""",
+    ),
+    cfg.StrOpt(
         "ak_algorithm",
         default="ecc",
-        choices=[("ecc", "ECDSA on NIST P-256"), ("rsa", "RSASSA with 2048 bits")],
+        choices=[
+            ("ecc", "ECDSA on NIST P-256 with SHA-256"),
+            ("ecc-p384", "ECDSA on NIST P-384 with SHA-384"),
+            ("rsa", "RSASSA (PKCS #1 v1.5) with 2048 bits and SHA-256"),
+            ("rsa-3072", "RSASSA with 3072 bits and SHA-384"),
+            ("rsapss", "RSAPSS with 2048 bits and SHA-256"),
+            ("rsapss-3072", "RSAPSS with 3072 bits and SHA-384"),
+        ],
         help="""
 Kind of the attestation key that signs the evidence. RSA is for TPMs without elliptic curves: it
-takes them longer to make the key and to sign with it.
+takes them longer to make the key and to sign with it. Change it to a longer key if a rule of yours
+asks for one and the TPM can make it; the agent then enrols the new key by itself.
 """,
     ),
     cfg.StrOpt(

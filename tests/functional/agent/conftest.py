@@ -13,6 +13,8 @@
 
 import pytest
 
+from tests.functional.agent.hosts import Host, Operator
+from tests.lab.backend import Backend
 from tests.lab.swtpm import SoftwareTpm
 
 
@@ -44,3 +46,47 @@ def shared_tpm(tmp_path_factory, ca_dir):
     """One TPM for the tests of a module that do not change it."""
     with SoftwareTpm(tmp_path_factory.mktemp("shared") / "shared", ca_dir) as software:
         yield software
+
+
+@pytest.fixture(scope="module")
+def ek_authority(tmp_path_factory, ca_dir):
+    """The authority's certificates, which exist once it has signed for a first TPM."""
+    first = SoftwareTpm(tmp_path_factory.mktemp("first") / "first", ca_dir)
+    first.create()
+    folder = tmp_path_factory.mktemp("ek-ca")
+    for path in first.ca_certificates:
+        (folder / path.name).write_bytes(path.read_bytes())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def backend(tmp_path_factory, ek_authority):
+    """A backend that takes the certificates of this session's software TPMs."""
+    running = Backend(
+        tmp_path_factory.mktemp("backend"),
+        options={
+            ("attestation", "allow_software_tpm"): True,
+            ("attestation", "ek_ca_dir"): str(ek_authority),
+            ("attestation", "interval"): 1,
+        },
+    )
+    running.start()
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def operator(backend):
+    return Operator(backend)
+
+
+@pytest.fixture
+def host_maker(tpm_maker, backend):
+    """Makes booted hosts."""
+
+    def make(boot="machine-a", **options):
+        host = Host(tpm_maker(), backend, **options)
+        host.boot(boot)
+        return host
+
+    return make

@@ -31,8 +31,9 @@ from tpm2_pytss import (
 )
 from tpm2_pytss.utils import make_credential
 
-from oat_trusted_filter.agent import endorsement, evidence
+from oat_trusted_filter.agent import evidence
 from oat_trusted_filter.agent.attestation_key import AttestationKeyCache, attestation_key
+from oat_trusted_filter.agent.certificates import split_der
 from oat_trusted_filter.agent.endorsement import activate, endorsement_key
 from oat_trusted_filter.agent.errors import TpmError
 from oat_trusted_filter.agent.evidence import sign_pcrs
@@ -41,7 +42,7 @@ from oat_trusted_filter.tcg.attestation import parse_quote
 from oat_trusted_filter.tcg.pcr import pcr_digest
 from oat_trusted_filter.tcg.public import check_attestation_key, parse_public, verify_signature
 from oat_trusted_filter.tcg.signature import parse_signature
-from tests.functional.agent.p256 import P256_CERTIFICATE_INDEX, give_p256_certificate, write_nv
+from tests.functional.agent.certified import CERTIFICATE_INDICES, give_certificate, write_nv
 
 NONCE = hashlib.sha256(b"a challenge").digest()
 
@@ -65,7 +66,7 @@ def left_behind(tpm):
 
 
 @pytest.mark.parametrize("algorithm", ["ecc", "rsa"])
-@pytest.mark.parametrize("choice", ["auto", "rsa2048", "p256", "p384"])
+@pytest.mark.parametrize("choice", ["auto", "p256", "p384"])
 def test_credential_activates_with_every_pair_of_keys(shared_tpm, choice, algorithm):
     with Tpm(shared_tpm.tcti) as tpm:
         with attestation_key(tpm, algorithm) as ak, endorsement_key(tpm, choice) as ek:
@@ -89,15 +90,6 @@ def test_credential_for_another_attestation_key_is_refused(shared_tpm):
         assert caught.value.code == "tpm-activation"
 
 
-@pytest.mark.parametrize("kind", [endorsement._RSA_HIGH, endorsement._P256_HIGH])
-def test_high_range_keys_activate_with_policy_b(shared_tpm, kind, monkeypatch):
-    # swtpm_setup gives these no certificate, so no choice of the option leads to them.
-    monkeypatch.setitem(endorsement._KINDS, "auto", (kind,))
-    with Tpm(shared_tpm.tcti) as tpm, attestation_key(tpm, "ecc") as ak, endorsement_key(tpm) as ek:
-        secret, blob, encrypted = credential_for(ek.public, ak.public)
-        assert activate(tpm, ak.handle, ek, blob, encrypted) == secret
-
-
 @pytest.mark.parametrize(("choice", "certified"), [("auto", True), ("p384", True), ("p256", False)])
 def test_certificate_is_for_the_endorsement_key(shared_tpm, choice, certified):
     with Tpm(shared_tpm.tcti) as tpm, endorsement_key(tpm, choice) as ek:
@@ -111,7 +103,7 @@ def test_certificate_is_for_the_endorsement_key(shared_tpm, choice, certified):
 @pytest.mark.parametrize("padding", [b"", bytes(64), b"\xff" * 200], ids=["none", "00", "ff"])
 def test_p256_certificate_is_found_and_its_padding_cut(tpm_maker, padding):
     software = tpm_maker()
-    certificate = give_p256_certificate(software, padding=padding)
+    certificate = give_certificate(software, "EK-ECC256", padding=padding)
     with Tpm(software.tcti) as tpm, endorsement_key(tpm, "p256") as ek:
         assert ek.certificate == certificate
         assert x509.load_der_x509_certificate(certificate).public_key() == (
@@ -121,7 +113,7 @@ def test_p256_certificate_is_found_and_its_padding_cut(tpm_maker, padding):
 
 def test_certificate_for_another_key_is_not_used(tpm_maker):
     software, other = tpm_maker(), tpm_maker("other")
-    write_nv(software, P256_CERTIFICATE_INDEX, give_p256_certificate(other))
+    write_nv(software, CERTIFICATE_INDICES["EK-ECC256"], give_certificate(other, "EK-ECC256"))
     with Tpm(software.tcti) as tpm:
         with pytest.raises(TpmError) as caught, endorsement_key(tpm, "p256"):
             pass
@@ -182,8 +174,18 @@ def test_endorsement_password_is_used_and_its_absence_explained(tpm_maker):
         assert activate(tpm, ak.handle, ek, blob, encrypted) == secret
 
 
-@pytest.mark.parametrize("algorithm", ["ecc", "rsa"])
-def test_quote_verifies_and_covers_every_bank(shared_tpm, algorithm):
+@pytest.mark.parametrize(
+    ("algorithm", "bank"),
+    [
+        ("ecc", "sha256"),
+        ("ecc-p384", "sha384"),
+        ("rsa", "sha256"),
+        ("rsa-3072", "sha384"),
+        ("rsapss", "sha256"),
+        ("rsapss-3072", "sha384"),
+    ],
+)
+def test_quote_verifies_and_covers_every_bank(shared_tpm, algorithm, bank):
     pcrs = [number for number in range(24) if number not in (16, 23)]
     with Tpm(shared_tpm.tcti) as tpm, attestation_key(tpm, algorithm) as key:
         signed = sign_pcrs(tpm, key, pcrs, NONCE)
@@ -195,7 +197,7 @@ def test_quote_verifies_and_covers_every_bank(shared_tpm, algorithm):
     quote = parse_quote(signed.quote)
     assert quote.extra_data == NONCE
     assert quote.clock_info.reset_count > 0
-    assert quote.pcr_digest == pcr_digest(quote.selections, signed.pcrs, "sha256")
+    assert quote.pcr_digest == pcr_digest(quote.selections, signed.pcrs, bank)
     assert tuple(selection.bank for selection in quote.selections) == banks
     assert {item.bank: list(item.pcrs) for item in quote.selections if item.pcrs} == {
         "sha1": pcrs,
@@ -324,4 +326,4 @@ def test_full_tpm_is_explained(tpm_maker):
     ],
 )
 def test_structures_in_nv_are_split(data, lengths):
-    assert [len(part) for part in endorsement.split_der(data)] == lengths
+    assert [len(part) for part in split_der(data)] == lengths

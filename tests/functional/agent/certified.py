@@ -9,7 +9,7 @@
 # WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 # License for the specific language governing permissions and limitations
 # under the License.
-"""A P-256 endorsement key certificate for a software TPM; swtpm_setup makes none."""
+"""Endorsement key certificates for a software TPM, of the kinds swtpm_setup makes none for."""
 
 import subprocess
 import tempfile
@@ -21,15 +21,21 @@ from tpm2_pytss import (
     TPM2B_AUTH,
     TPM2B_MAX_NV_BUFFER,
     TPM2B_NV_PUBLIC,
+    TPM2B_SENSITIVE_CREATE,
     TPMA_NV,
     TPMS_NV_PUBLIC,
 )
+from tpm2_pytss.utils import NoSuchIndex, create_ek_template
 
-from oat_trusted_filter.agent.endorsement import endorsement_key
 from oat_trusted_filter.agent.tpm import Tpm
 from tests.lab.swtpm import SoftwareTpm
 
-P256_CERTIFICATE_INDEX = 0x01C0000A
+#: By the name the stack has for the template.
+CERTIFICATE_INDICES = {
+    "EK-ECC256": 0x01C0000A,
+    "EK-HIGH-RSA2048": 0x01C00012,
+    "EK-HIGH-ECC256": 0x01C00014,
+}
 _ATTRIBUTES = (
     TPMA_NV.OWNERWRITE
     | TPMA_NV.OWNERREAD
@@ -41,17 +47,42 @@ _ATTRIBUTES = (
 _CHUNK = 512
 
 
-def give_p256_certificate(software: SoftwareTpm, *, padding: bytes = b"") -> bytes:
-    """Sign a certificate for the TPM's P-256 endorsement key and store it as a maker would.
+def give_certificate(software: SoftwareTpm, template: str, *, padding: bytes = b"") -> bytes:
+    """Sign a certificate for the TPM's endorsement key and store it as a maker would.
 
     :param padding: bytes some makers leave behind the certificate in the NV index.
     :returns: the certificate, DER.
     """
-    with Tpm(software.tcti) as tpm, endorsement_key(tpm, "p256") as key:
-        x, y = key.public[-66:-34], key.public[-32:]
-    certificate = _signed_by_authority(software, x, y)
-    write_nv(software, P256_CERTIFICATE_INDEX, certificate + padding)
+    certificate = sign_certificate(software, template)
+    write_nv(software, CERTIFICATE_INDICES[template], certificate + padding)
     return certificate
+
+
+def sign_certificate(software: SoftwareTpm, template: str) -> bytes:
+    """Sign a certificate for the TPM's endorsement key, DER."""
+    with Tpm(software.tcti) as tpm:
+        handle, public = make_key(tpm, template)
+        tpm.flush(handle)
+    unique = public.publicArea.unique
+    if public.publicArea.type == TPM2_ALG.RSA:
+        return _signed_by_authority(software, bytes(unique.rsa).hex())
+    x, y = bytes(unique.ecc.x), bytes(unique.ecc.y)
+    return _signed_by_authority(software, f"x={x.hex()},y={y.hex()},id=secp256r1")
+
+
+def make_key(tpm: Tpm, template: str):
+    """Make an endorsement key; its handle and public area."""
+
+    def read(index):
+        if index == CERTIFICATE_INDICES.get(template):
+            return b""  # the stack insists on one for keys of the high range
+        raise NoSuchIndex(index)
+
+    _, public_template = create_ek_template(template, read)
+    handle, public, *_ = tpm.esapi.create_primary(
+        TPM2B_SENSITIVE_CREATE(), public_template, ESYS_TR.ENDORSEMENT
+    )
+    return handle, public
 
 
 def write_nv(
@@ -73,12 +104,12 @@ def write_nv(
             tpm.esapi.nv_write(handle, part, offset, auth_handle=ESYS_TR.OWNER)
 
 
-def _signed_by_authority(software: SoftwareTpm, x: bytes, y: bytes) -> bytes:
+def _signed_by_authority(software: SoftwareTpm, key: str) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run(
             [
                 "swtpm_localca", "--type", "ek", "--tpm2",
-                "--ek", f"x={x.hex()},y={y.hex()},id=secp256r1",
+                "--ek", key,
                 "--dir", folder,
                 "--vmid", software.state_dir.name,
                 "--tpm-spec-family", "2.0", "--tpm-spec-level", "0", "--tpm-spec-revision", "164",
