@@ -104,7 +104,7 @@ def _assemble(conf: cfg.ConfigOpts, settings: Settings) -> Enforcer:
     election: Election = Alone()
     reporter: Reporter | None = None
     if not settings.dry_run:  # it neither takes the place of one that acts nor passes for one
-        reporter = Reporter(settings.make_client, settings.name)
+        reporter = Reporter(settings.make_client, settings.name, settings.region)
         if settings.coordination_url is not None:
             election = CoordinatedElection(
                 settings.coordination_url, region=settings.region, name=settings.name

@@ -13,6 +13,7 @@
 
 import time
 from collections.abc import Callable, Mapping
+from urllib.parse import quote
 
 from oslo_log import log as logging
 
@@ -21,7 +22,6 @@ from oat_trusted_filter.enforcer.errors import describe
 
 LOG = logging.getLogger(__name__)
 
-PATH = "/v1/enforcers"
 #: Most seconds between two reports.
 INTERVAL = 30.0
 #: A backend of an earlier release has no place for reports.
@@ -33,16 +33,19 @@ class Reporter:
 
     :param make_client: called when a connection is needed; may raise ClientError.
     :param name: of this enforcer.
+    :param region: whose verdicts it follows.
     """
 
     def __init__(
         self,
         make_client: Callable[[], AttestationClient],
         name: str,
+        region: str,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._make_client = make_client
-        self._name = name
+        self._path = f"/v1/enforcers/{quote(name, safe='')}"
+        self._region = region
         self._clock = clock
         self._client: AttestationClient | None = None
         self._last: tuple[bool, Mapping[str, int]] | None = None
@@ -61,7 +64,9 @@ class Reporter:
             if self._client is None:
                 self._client = self._make_client()
             self._client.request(
-                "POST", PATH, {"name": self._name, "leader": leader, "counts": dict(counts)}
+                "PUT",
+                self._path,
+                {"region": self._region, "leader": leader, "counts": dict(counts)},
             )
         except BackendRefused as error:
             if error.status not in _NO_ROUTE:

@@ -74,6 +74,8 @@ STATUS: Mapping[str, int] = {
     "reference-set-exists": 409,
     "policy-unknown": 404,
     "host-without-evidence": 409,
+    # enforcers
+    "too-many-enforcers": 409,
     # the service
     "conflict": 409,
     "service-busy": 503,

@@ -141,3 +141,23 @@ class PoliciesDocument(msgspec.Struct):
     """Policies."""
 
     policies: list[dict[str, Any]]
+
+
+class EnforcerDocument(msgspec.Struct):
+    """The last report of an enforcer."""
+
+    region: str
+    name: str
+    leader: bool
+    """Whether it is the one that acts."""
+    silent: bool
+    """Whether it has said nothing for 90 seconds."""
+    reported_at: str
+    counts: dict[str, int]
+    """What it did since its start, and how things stand."""
+
+
+class EnforcersDocument(msgspec.Struct):
+    """All enforcers."""
+
+    enforcers: list[EnforcerDocument]

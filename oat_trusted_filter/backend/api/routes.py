@@ -19,6 +19,7 @@ import msgspec
 
 from oat_trusted_filter.backend.api import (
     challenges,
+    enforcers,
     enrolments,
     evidence,
     hosts,
@@ -139,5 +140,14 @@ ROUTES = (
     Route(
         "GET", "/v1/verdicts", SERVICE, verdicts.index,
         reply=snapshots.Snapshot, query=queries.SinceQuery,
+    ),
+    Route(
+        "GET", "/v1/enforcers", READER, enforcers.index,
+        reply=replies.EnforcersDocument,
+    ),
+    Route(
+        "PUT", "/v1/enforcers/{name}", SERVICE, enforcers.report,
+        body=enforcers.ReportBody, reply=replies.EnforcerDocument,
+        problems=("too-many-enforcers",),
     ),
 )  # fmt: skip

@@ -48,6 +48,12 @@ class BanksChanged(Refused):
     code = "banks-changed"
 
 
+class TooManyEnforcers(Refused):
+    """Another enforcer reports, and more are known than can be."""
+
+    code = "too-many-enforcers"
+
+
 class ChallengeSpent(Refused):
     """The challenge has led to a verdict already."""
 

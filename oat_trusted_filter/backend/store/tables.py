@@ -204,6 +204,17 @@ spent_challenges = Table(
     Column("expires_at", BigInteger, nullable=False, index=True),
 )
 
+#: What enforcers last said of themselves; ``counts`` is a JSON document.
+enforcers = Table(
+    "enforcers",
+    metadata,
+    Column("region", _text(NAME_LENGTH), primary_key=True),
+    Column("name", _text(NAME_LENGTH), primary_key=True),
+    Column("leader", Boolean, nullable=False),
+    Column("counts", _document(), nullable=False),
+    Column("reported_at", BigInteger, nullable=False),
+)
+
 reference_sets = Table(
     "reference_sets",
     metadata,

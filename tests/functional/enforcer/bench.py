@@ -72,7 +72,7 @@ class Backend(ScriptedBackend):
         super().__enter__()
         base = self._server.RequestHandlerClass
         self._server.RequestHandlerClass = type(
-            "WithReports", (base,), {"do_POST": _take_report, "disable_nagle_algorithm": True}
+            "WithReports", (base,), {"do_PUT": _take_report, "disable_nagle_algorithm": True}
         )
         return self
 
@@ -89,6 +89,7 @@ class Backend(ScriptedBackend):
 
 def _take_report(handler):
     script = handler.script
+    script.requests.append((handler.path, dict(handler.headers)))
     body = handler.rfile.read(int(handler.headers["Content-Length"]))
     if not script.takes_reports:
         reply(handler, 404, {"code": "not-found", "detail": "no such thing"})
@@ -171,7 +172,7 @@ class Bench:
                     clock=self.clock,
                 )
             ],
-            Reporter(settings.make_client, settings.name, clock=self.clock),
+            Reporter(settings.make_client, settings.name, settings.region, self.clock),
             refresh_interval=settings.refresh_interval,
             clock=self.clock,
         )

@@ -12,6 +12,7 @@
 """The backend is told that the enforcer lives, if it wants to know."""
 
 import json
+import logging
 
 from oat_trusted_filter.enforcer.report import INTERVAL
 
@@ -22,8 +23,9 @@ def test_reports_say_who_leads_and_what_was_done(bench):
     bench.backend.say("trusted", "compute-1", "compute-2")
     bench.turn()
     (report,) = map(json.loads, bench.backend.reports)
+    assert bench.backend.requests[-1][0] == "/v1/enforcers/enforcer-1"
     assert report == {
-        "name": "enforcer-1",
+        "region": "",
         "leader": True,
         "counts": {
             "set": 1,
@@ -57,22 +59,21 @@ def test_a_report_comes_with_a_change_and_otherwise_now_and_then(bench):
 
 def test_a_backend_without_reports_is_no_trouble(bench, caplog):
     bench.turn()
-    assert "report" not in caplog.text
-    assert "[" not in caplog.text
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 def test_a_report_that_fails_is_told_once_and_harms_nothing(bench, caplog):
     host = bench.placement.add("compute-1")
 
     def fault(handler):
-        if handler.command == "POST":
+        if handler.command == "PUT":
             handler.send_response(500)
             handler.send_header("Content-Length", "0")
             handler.end_headers()
 
     bench.backend.takes_reports = True
-    post = bench.backend._server.RequestHandlerClass
-    post.do_POST = fault
+    handlers = bench.backend._server.RequestHandlerClass
+    handlers.do_PUT = fault
     bench.backend.say("trusted", "compute-1")
     for _ in range(3):
         bench.turn()

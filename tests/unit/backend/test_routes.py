@@ -60,7 +60,10 @@ def test_every_route_of_an_operator_says_so():
         "POST /v1/challenges",
         "POST /v1/evidence",
     }
-    assert all(route.role == ADMIN for route in OPERATORS if route.method != "GET")
+    changing = [route for route in OPERATORS if route.method != "GET"]
+    assert {title(route) for route in changing if route.role != ADMIN} == {
+        "PUT /v1/enforcers/{name}",
+    }
 
 
 @pytest.mark.parametrize("route", OPERATORS, ids=title)
