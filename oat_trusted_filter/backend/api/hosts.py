@@ -76,11 +76,13 @@ def register(service: Service, req: falcon.Request, resp: falcon.Response) -> No
     """Expect an endorsement key: it is approved as soon as it has proven itself."""
     body = decoded_strictly(read_body(req), RegisterBody)
     now = service.clock()
-    host = service.store.write(
-        lambda connection: hosts.register(
-            connection, body.region, body.host, body.ek_fingerprint, now
-        )
-    )
+
+    def transaction(connection: Connection) -> Host:
+        host = hosts.register(connection, body.region, body.host, body.ek_fingerprint, now)
+        hosts.audit_act(connection, req.context.holder.name, "host.register", host)
+        return host
+
+    host = service.store.write(transaction)
     _log_act(req, "registered", host)
     _answer_with(service, resp, host, 201)
 
@@ -104,7 +106,9 @@ def approve(service: Service, req: falcon.Request, resp: falcon.Response, name: 
                 "host-not-enrolled",
                 f"{name} is registered with this key; it is approved when its agent enrols",
             )
-        return hosts.approve(connection, host)
+        host = hosts.approve(connection, host)
+        hosts.audit_act(connection, req.context.holder.name, "host.approve", host)
+        return host
 
     host = service.store.write(transaction)
     _log_act(req, "approved", host)
@@ -128,6 +132,8 @@ def delete(service: Service, req: falcon.Request, resp: falcon.Response, name: s
         _one_region(name, found)
         for item in found:
             hosts.remove(connection, item)
+        for item in found:
+            hosts.audit_act(connection, req.context.holder.name, "host.delete", item)
         return found
 
     for host in service.store.write(transaction):

@@ -17,13 +17,14 @@ from typing import Any
 import falcon
 import msgspec
 from oslo_log import log as logging
+from sqlalchemy import Connection
 
 from oat_trusted_filter.backend.api.exchange import answer, decoded_strictly, read_body
 from oat_trusted_filter.backend.api.problems import Problem
 from oat_trusted_filter.backend.api.rules import Rules, parsed
 from oat_trusted_filter.backend.api.service import Service
 from oat_trusted_filter.backend.appraisal.policy import from_document, to_document
-from oat_trusted_filter.backend.store import rules
+from oat_trusted_filter.backend.store import audit, rules
 
 LOG = logging.getLogger(__name__)
 
@@ -52,9 +53,16 @@ def put(service: Service, req: falcon.Request, resp: falcon.Response, name: str)
     def edit(before: Rules) -> Rules:
         return replace(before, policies={**before.policies, name: policy})
 
-    service.rule_changer.change(
-        edit, lambda connection: rules.put_policy(connection, name, text, now), now
-    )
+    def write(connection: Connection) -> None:
+        rules.put_policy(connection, name, text, now)
+        audit.record(
+            connection,
+            actor=req.context.holder.name,
+            action="policy.set",
+            details={"policy": name, "sha256": audit.document_digest(text)},
+        )
+
+    service.rule_changer.change(edit, write, now)
     LOG.info("%s set policy %s", req.context.holder.name, name)
     answer(resp, to_document(policy))
 

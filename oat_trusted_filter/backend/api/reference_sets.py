@@ -48,7 +48,7 @@ from oat_trusted_filter.backend.appraisal.reference import (
     from_document,
     to_document,
 )
-from oat_trusted_filter.backend.store import listing, rules, verdicts
+from oat_trusted_filter.backend.store import audit, listing, rules, verdicts
 from oat_trusted_filter.backend.store.errors import ReferenceSetExists
 
 LOG = logging.getLogger(__name__)
@@ -90,7 +90,7 @@ def create(service: Service, req: falcon.Request, resp: falcon.Response) -> None
         reference = _allow_list(service, body, body.from_hosts)
     else:
         reference, differing = _derived(service, body, body.from_hosts)
-    _add(service, reference)
+    _add(service, reference, req.context.holder.name)
     LOG.info("%s created reference set %s", req.context.holder.name, reference.name)
     answer(
         resp,
@@ -107,14 +107,21 @@ def delete(service: Service, req: falcon.Request, resp: falcon.Response, name: s
         left = {key: value for key, value in before.references.items() if value is not gone}
         return replace(before, references=left)
 
-    service.rule_changer.change(
-        edit, lambda connection: rules.remove_reference_set(connection, name), service.clock()
-    )
+    def write(connection: Connection) -> None:
+        rules.remove_reference_set(connection, name)
+        audit.record(
+            connection,
+            actor=req.context.holder.name,
+            action="reference-set.delete",
+            details={"reference_set": name},
+        )
+
+    service.rule_changer.change(edit, write, service.clock())
     LOG.info("%s deleted reference set %s", req.context.holder.name, name)
     resp.status = 204
 
 
-def _add(service: Service, reference: ReferenceSet) -> None:
+def _add(service: Service, reference: ReferenceSet, actor: str) -> None:
     name = reference.name
     text = msgspec.json.encode(to_document(reference)).decode()
     now = service.clock()
@@ -126,9 +133,16 @@ def _add(service: Service, reference: ReferenceSet) -> None:
             )
         return replace(before, references={**before.references, name: reference})
 
-    service.rule_changer.change(
-        edit, lambda connection: rules.add_reference_set(connection, name, text, now), now
-    )
+    def write(connection: Connection) -> None:
+        rules.add_reference_set(connection, name, text, now)
+        audit.record(
+            connection,
+            actor=actor,
+            action="reference-set.create",
+            details={"reference_set": name, "sha256": audit.document_digest(text)},
+        )
+
+    service.rule_changer.change(edit, write, now)
 
 
 def _document(document: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,12 +12,17 @@
 """Tokens of programs and passwords of people."""
 
 import datetime
+import os
+import pwd
 import secrets
+from collections.abc import Mapping
+from typing import Any
 
 import bcrypt
+from sqlalchemy import Connection
 
 from oat_trusted_filter.backend.settings import StartError
-from oat_trusted_filter.backend.store import credentials
+from oat_trusted_filter.backend.store import audit, credentials
 from oat_trusted_filter.backend.store.engine import Store
 
 _TOKEN_BYTES = 32
@@ -51,9 +56,13 @@ def create_token(store: Store, name: str, role: str, *, replace: bool = False) -
 def keep_token(store: Store, name: str, role: str, token: str) -> None:
     """Let a token be valid that exists already."""
     now = _now()
-    store.write(
-        lambda connection: credentials.put_token(connection, name, token, role, now)
-    )  # fmt: skip
+
+    def work(connection: Connection) -> None:
+        if credentials.holder_of(connection, token) != (name, role):
+            credentials.put_token(connection, name, token, role, now)
+            record_act(connection, "token.create", {"name": name, "role": role})
+
+    store.write(work)
 
 
 def create_user(store: Store, name: str, role: str, password: str) -> None:
@@ -71,7 +80,21 @@ def create_user(store: Store, name: str, role: str, password: str) -> None:
         )
     person = credentials.User(name, bcrypt.hashpw(data, bcrypt.gensalt()).decode("ascii"), role)
     now = _now()
-    store.write(lambda connection: credentials.put_user(connection, person, now))
+
+    def work(connection: Connection) -> None:
+        credentials.put_user(connection, person, now)
+        record_act(connection, "user.create", {"name": name, "role": role})
+
+    store.write(work)
+
+
+def record_act(connection: Connection, action: str, details: Mapping[str, Any]) -> None:
+    """Record in the audit trail what somebody did with oat-manage."""
+    try:
+        user = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        user = str(os.getuid())
+    audit.record(connection, actor=f"oat-manage:{user}", action=action, details=details)
 
 
 def _check_name(name: str) -> None:

@@ -25,7 +25,11 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from oat_trusted_filter.backend.manage import signing_key
 from oat_trusted_filter.backend.manage.check import run_checks
-from oat_trusted_filter.backend.manage.credentials import create_token, create_user
+from oat_trusted_filter.backend.manage.credentials import (
+    create_token,
+    create_user,
+    record_act,
+)
 from oat_trusted_filter.backend.manage.files import SECRET, make_folder
 from oat_trusted_filter.backend.manage.initialise import initialise
 from oat_trusted_filter.backend.program import EXIT_OK, fail, open_store, parse_configuration
@@ -156,8 +160,11 @@ def _key_list(settings: Settings, arguments: Any) -> None:
 
 
 def _key_rotate(settings: Settings, arguments: Any) -> None:
-    make_folder(settings.state_dir)
-    _say(signing_key.rotate(settings.signing_key))
+    store = open_store(settings)
+    name = signing_key.rotate(settings.signing_key)
+    store.write(lambda connection: record_act(connection, "key.rotate", {"kid": name}))
+    store.close()
+    _say(name)
 
 
 def _token_create(settings: Settings, arguments: Any) -> None:

@@ -22,7 +22,7 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, delete, func, select, update
 from sqlalchemy.exc import IntegrityError
 
-from oat_trusted_filter.backend.store import changes, verdicts
+from oat_trusted_filter.backend.store import audit, changes, verdicts
 from oat_trusted_filter.backend.store.errors import BanksChanged, NameTaken, NotFound
 from oat_trusted_filter.backend.store.tables import hosts
 
@@ -205,16 +205,31 @@ def enrol(connection: Connection, candidate: Candidate, now: int) -> Host:
         .where(hosts.c.id == same.id)
         .values(state=state, enrolled_at=now, **_enrolled_values(candidate))
     )
+    identity = [getattr(same, field) for field in _IDENTITY_FIELDS]
+    moved = identity != [getattr(candidate, field) for field in _IDENTITY_FIELDS]
     if same.state == APPROVED:
         # The counters of the TPM may have started anew with TPM2_Clear.
-        identity = [getattr(same, field) for field in _IDENTITY_FIELDS]
-        moved = identity != [getattr(candidate, field) for field in _IDENTITY_FIELDS]
         verdicts.forget_tpm_state(connection, same.id, identity_changed=moved)
     renewed = _existing(connection, same.id)
     taken = any(item.state == APPROVED for item in known.values())
     if same.state == REGISTERED and not taken:
-        return approve(connection, renewed)
+        renewed = approve(connection, renewed)
+        audit_act(connection, audit.VERIFIER, "host.approve", renewed)
+    elif same.state == APPROVED and (moved or same.ak_public != candidate.ak_public):
+        audit_act(connection, audit.VERIFIER, "host.renew", renewed)
     return renewed
+
+
+def audit_act(connection: Connection, actor: str, action: str, host: Host) -> None:
+    """Record what was done to a binding."""
+    audit.record(
+        connection,
+        actor=actor,
+        action=action,
+        region=host.region,
+        host=host.host,
+        details={"ek_fingerprint": host.ek_fingerprint, "state": host.state},
+    )
 
 
 def _insert(connection: Connection, candidate: Candidate, now: int) -> Host:

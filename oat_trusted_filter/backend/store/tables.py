@@ -248,3 +248,27 @@ users = Table(
     Column("role", _text(WORD_LENGTH), nullable=False),
     Column("created_at", BigInteger, nullable=False),
 )
+
+#: What happened, see :mod:`.audit`. Rows are added and never changed.
+audit = Table(
+    "audit",
+    metadata,
+    Column("sequence", BigInteger, primary_key=True, autoincrement=False),
+    Column("at", BigInteger, nullable=False),
+    Column("actor", _text(NAME_LENGTH), nullable=False),
+    Column("action", _text(CODE_LENGTH), nullable=False),
+    Column("region", _text(NAME_LENGTH), nullable=False),
+    Column("host", _text(NAME_LENGTH), nullable=False, index=True),
+    Column("details", _document(), nullable=False),
+    Column("previous", _text(DIGEST_LENGTH), nullable=False),
+    Column("digest", _text(DIGEST_LENGTH), nullable=False),
+)
+
+#: One row: number and digest of the last row of the trail.
+audit_head = Table(
+    "audit_head",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("sequence", BigInteger, nullable=False),
+    Column("digest", _text(DIGEST_LENGTH), nullable=False),
+)

@@ -20,10 +20,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import msgspec
 from sqlalchemy import Connection, bindparam, delete, exists, null, select, update
 from sqlalchemy.exc import IntegrityError
 
-from oat_trusted_filter.backend.store import changes, ima
+from oat_trusted_filter.backend.store import audit, changes, ima
+from oat_trusted_filter.backend.store.audit import VERIFIER, Entry
 from oat_trusted_filter.backend.store.errors import BootLogGone, ChallengeSpent, Overtaken
 from oat_trusted_filter.backend.store.tables import (
     boot_logs,
@@ -51,6 +53,8 @@ class Subject(NamedTuple):
     """What is known of an approved host when its evidence comes in."""
 
     host_id: int
+    region: str
+    host: str
     ak_public: bytes
     banks: str
     software_tpm: bool | None
@@ -58,6 +62,7 @@ class Subject(NamedTuple):
     serial: int
     level: str
     reason: str
+    findings: str
     tpm_state: str | None
     evidence: str | None
     boot_log_digest: str | None
@@ -121,9 +126,10 @@ class Revision(NamedTuple):
 
 _SUBJECT = (
     select(
-        hosts.c.id, hosts.c.ak_public, hosts.c.banks, hosts.c.software_tpm, hosts.c.policy,
-        verdicts.c.serial, verdicts.c.level, verdicts.c.reason, verdicts.c.tpm_state,
-        verdicts.c.evidence, verdicts.c.boot_log_digest,
+        hosts.c.id, hosts.c.region, hosts.c.host, hosts.c.ak_public, hosts.c.banks,
+        hosts.c.software_tpm, hosts.c.policy,
+        verdicts.c.serial, verdicts.c.level, verdicts.c.reason, verdicts.c.findings,
+        verdicts.c.tpm_state, verdicts.c.evidence, verdicts.c.boot_log_digest,
         select(state.c.rules).scalar_subquery(),
     )
     .join_from(hosts, verdicts, verdicts.c.host_id == hosts.c.id)
@@ -228,6 +234,7 @@ def renew(
     if (outcome.level, outcome.reason) != (known.level, known.reason):
         cursor = changes.next_cursor(connection)
         connection.execute(_MARK_CHANGED, {"b_host": known.host_id, "b_changed": cursor})
+    audit.record_all(connection, _entries(known, outcome, "evidence"))
     if digest != known.boot_log_digest:
         _drop_unused(connection, known.boot_log_digest)
     if ima_change is not None:
@@ -246,24 +253,34 @@ def lapse(connection: Connection, now: int, latest: int) -> int:
         .where(verdicts.c.deadline > latest)
         .values(deadline=latest, serial=verdicts.c.serial + 1)
     )
-    due = verdicts.c.deadline <= now
-    if connection.scalar(select(exists().where(due))) is not True:
+    due = select(verdicts.c.host_id).where(verdicts.c.deadline <= now).order_by(verdicts.c.host_id)
+    found = connection.execute(due.with_for_update()).scalars().all()
+    if not found:
         return 0
     cursor = changes.next_cursor(connection)
-    lapsed = connection.execute(
-        update(verdicts)
-        .where(due)
-        .values(
-            level=UNKNOWN,
-            reason=LAPSED,
-            findings=_LAPSED_FINDINGS,
-            reference_sets=_NOTHING,
-            deadline=None,
-            changed=cursor,
-            serial=verdicts.c.serial + 1,
+    entries = []
+    for start in range(0, len(found), _CHUNK):
+        numbers = found[start : start + _CHUNK]
+        names = select(hosts.c.region, hosts.c.host).where(hosts.c.id.in_(numbers))
+        entries += [
+            _entry(row.region, row.host, UNKNOWN, _LAPSED_FINDINGS, "lapse")
+            for row in connection.execute(names.order_by(hosts.c.id))
+        ]
+        connection.execute(
+            update(verdicts)
+            .where(verdicts.c.host_id.in_(numbers))
+            .values(
+                level=UNKNOWN,
+                reason=LAPSED,
+                findings=_LAPSED_FINDINGS,
+                reference_sets=_NOTHING,
+                deadline=None,
+                changed=cursor,
+                serial=verdicts.c.serial + 1,
+            )
         )
-    )
-    return int(lapsed.rowcount)
+    audit.record_all(connection, entries)
+    return len(found)
 
 
 def _appraisable(pcrs: Any) -> Any:
@@ -315,10 +332,12 @@ def revise(connection: Connection, revisions: Iterable[tuple[Appraisable, Revisi
     """
     rows: list[dict[str, Any]] = []
     heard: list[int] = []
+    entries: list[Entry] = []
     for known, revision in revisions:
         rows.append({"b_host": known.host_id, **revision._asdict()})
         if (revision.level, revision.reason) != (known.level, known.reason):
             heard.append(known.host_id)
+        entries += _entries(known, revision, "rules")
     if rows:
         connection.execute(update(verdicts).where(verdicts.c.host_id == bindparam("b_host")), rows)
     if heard:
@@ -326,7 +345,32 @@ def revise(connection: Connection, revisions: Iterable[tuple[Appraisable, Revisi
         connection.execute(
             _MARK_CHANGED, [{"b_host": number, "b_changed": cursor} for number in heard]
         )
+    audit.record_all(connection, entries)
     return len(heard)
+
+
+def _entries(
+    known: Subject | Appraisable, after: Outcome | Revision, cause: str
+) -> list[Entry]:
+    """For the audit trail, if the verdict has changed: another number of files is no change."""
+    if after.level == known.level and (
+        after.findings == known.findings or _gist(after.findings) == _gist(known.findings)
+    ):
+        return []
+    return [_entry(known.region, known.host, after.level, after.findings, cause)]
+
+
+def _entry(region: str, host: str, level: str, findings: str, cause: str) -> Entry:
+    codes = sorted({code for code, _, _ in _gist(findings)})
+    details = {"cause": cause, "level": level, "findings": codes}
+    return Entry(VERIFIER, "verdict.change", region, host, details)
+
+
+def _gist(findings: str) -> set[tuple[str, int | None, str]]:
+    return {
+        (finding["code"], finding.get("pcr"), finding.get("severity", "error"))
+        for finding in msgspec.json.decode(findings)
+    }
 
 
 def boot_log(connection: Connection, digest: str) -> bytes | None:
