@@ -40,12 +40,14 @@ class VerdictRecord(NamedTuple):
 
 
 class Lapse(NamedTuple):
-    """A host whose verdict ends before the lease does."""
+    """A host whose verdict, or whose tags, end before the lease does."""
 
     region: str
     host: str
     seconds: float
     """From the moment the request was sent."""
+    tags_only: bool = False
+    """Its verdict lasts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,11 @@ def parse_reply(body: Any, headers: Mapping[str, str], sent_at: float) -> Verdic
         hosts=tuple(_record(item) for item in _list(body, "hosts")),
         deleted=tuple(_identity(item, "deleted") for item in _list(body, "deleted")),
         lapsing=tuple(
-            Lapse(*_identity(item, "lapsing"), _seconds(item.get("seconds"), "lapsing.seconds"))
+            Lapse(
+                *_identity(item, "lapsing"),
+                _seconds(item.get("seconds"), "lapsing.seconds"),
+                item.get("tags_only") is True,
+            )
             for item in _list(body, "lapsing")
         ),
     )

@@ -46,9 +46,9 @@ from oat_trusted_filter.enforcer.plan import (
 )
 from oat_trusted_filter.enforcer.standing import HostStanding, Phase, Standing
 from oat_trusted_filter.enforcer.survey import Survey
-from oat_trusted_filter.enforcer.traits import TRUSTED
 from oat_trusted_filter.enforcer.writer import Writer
 from oat_trusted_filter.scheduler.snapshot import LAPSED
+from oat_trusted_filter.traits import TRUSTED
 
 LOG = logging.getLogger(__name__)
 

@@ -26,7 +26,7 @@ from oat_trusted_filter.enforcer.errors import (
     PlacementUnavailable,
     ProviderGone,
 )
-from oat_trusted_filter.enforcer.traits import PREFIX
+from oat_trusted_filter.traits import PREFIX
 
 #: 1.18 brought providers by trait, 1.14 the place in the tree. Nova 18 already asked for more.
 _MICROVERSION = "placement 1.18"

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from oat_trusted_filter.enforcer.placement import Provider
 from oat_trusted_filter.enforcer.standing import HostStanding
-from oat_trusted_filter.enforcer.traits import TRUSTED, TraitError, tag_trait
+from oat_trusted_filter.traits import TRUSTED, TraitError, tag_trait
 
 NOTHING: frozenset[str] = frozenset()
 

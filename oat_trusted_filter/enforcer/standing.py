@@ -111,7 +111,7 @@ class Follower:
         self._start_over = False
         self._phase: Phase | None = None
         self._standing: Standing | None = None
-        self._made_from: tuple[Phase, object, frozenset[str]] | None = None
+        self._made_from: tuple[Phase, object, frozenset[str], frozenset[str]] | None = None
 
     def close(self) -> None:
         """Close the connection."""
@@ -154,7 +154,7 @@ class Follower:
             self._announce(phase, ended + self._grace - now)
         if snapshot is None:
             return Standing(phase, (), informed=False)
-        lapsed = snapshot.lapsed(now)
+        lapsed, tags_lapsed = snapshot.lapsed(now), snapshot.tags_lapsed(now)
         made_from = self._made_from
         # By identity: tags may change while level and reason stay.
         if (
@@ -162,11 +162,13 @@ class Follower:
             or made_from is None
             or made_from[0] is not phase
             or made_from[1] is not snapshot.verdicts
-            or made_from[2] != lapsed
+            or made_from[2:] != (lapsed, tags_lapsed)
         ):
-            self._made_from = (phase, snapshot.verdicts, lapsed)
+            self._made_from = (phase, snapshot.verdicts, lapsed, tags_lapsed)
             hosts = tuple(
-                self._host(host, NO_VERDICTS if phase is Phase.BLIND else verdict, lapsed)
+                self._host(
+                    host, NO_VERDICTS if phase is Phase.BLIND else verdict, lapsed, tags_lapsed
+                )
                 for host, verdict in snapshot.verdicts.items()
             )
             self._standing = Standing(phase, hosts, informed=True)
@@ -179,10 +181,17 @@ class Follower:
         LOG.log(level, "the attestation backend gives no verdicts: %s", problem)
         self.problem = problem
 
-    def _host(self, host: str, verdict: HostVerdict, lapsed: frozenset[str]) -> HostStanding:
+    def _host(
+        self,
+        host: str,
+        verdict: HostVerdict,
+        lapsed: frozenset[str],
+        tags_lapsed: frozenset[str],
+    ) -> HostStanding:
         level, reason = LAPSED if host in lapsed else verdict
         record = self._records[host]
-        return HostStanding(host, level, reason, record.resource_provider, record.tags)
+        tags = _NO_TAGS if host in tags_lapsed else record.tags
+        return HostStanding(host, level, reason, record.resource_provider, tags)
 
     def _take(self, client: AttestationClient) -> None:
         known = None if self._start_over else self._snapshot

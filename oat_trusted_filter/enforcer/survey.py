@@ -13,7 +13,7 @@
 
 from oat_trusted_filter.enforcer.placement import Placement
 from oat_trusted_filter.enforcer.plan import NOTHING, Picture
-from oat_trusted_filter.enforcer.traits import is_ours
+from oat_trusted_filter.traits import is_ours
 
 
 class Survey:

@@ -20,7 +20,7 @@ from oat_trusted_filter.enforcer.errors import GenerationConflict, PlacementRefu
 from oat_trusted_filter.enforcer.ledger import Ledger
 from oat_trusted_filter.enforcer.placement import Placement, Provider
 from oat_trusted_filter.enforcer.plan import NOTHING, Target
-from oat_trusted_filter.enforcer.traits import is_ours
+from oat_trusted_filter.traits import is_ours
 
 LOG = logging.getLogger(__name__)
 

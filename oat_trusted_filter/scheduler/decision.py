@@ -17,9 +17,11 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from oat_trusted_filter.client.verdicts import TRUSTED, UNTRUSTED
-from oat_trusted_filter.scheduler.extra_specs import Demand
-from oat_trusted_filter.scheduler.snapshot import HostVerdict, View
+from oat_trusted_filter.scheduler.extra_specs import Demand, Level, TagDemand
+from oat_trusted_filter.scheduler.snapshot import HostVerdict, View, unmet
 
+#: How a summary calls trusted hosts that a demand for tags refuses.
+_OTHER_TAGS = HostVerdict(TRUSTED, "other tags")
 #: Reasons a summary names for each level.
 _REASONS_NAMED = 3
 
@@ -42,14 +44,29 @@ class Decision(Generic[HostT]):
     passed: list[HostT]
     refused: list[HostT]
     not_trusted: list[HostT]
-    """The refused ones, unless the flavor asks for something else or the pass was lenient."""
+    """The refused ones, unless the flavor asks for something else or the pass was lenient. With a
+    demand for tags some of them are trusted."""
     view: View
+    tags: tuple[TagDemand, ...] = ()
+    """What the flavor asks for."""
 
     def reasons(self) -> Iterator[tuple[HostT, str]]:
         """Each host that is refused, with the reason."""
         for host in self.refused:
             verdict = self.view.verdict_on(host.nodename)
-            yield host, f"{verdict.level} ({printable(verdict.reason) or 'no reason given'})"
+            reason = printable(verdict.reason) or "no reason given"
+            if verdict.level == TRUSTED and self.tags:
+                reason = self._tags_missing(host.nodename)
+            yield host, f"{verdict.level} ({reason})"
+
+    def _tags_missing(self, name: str) -> str:
+        tags = self.view.tags_of(name)
+        return ", ".join(
+            f"not {demand} but {printable(tags[demand.name])}"
+            if demand.name in tags
+            else f"no tag {demand.name}"
+            for demand in unmet(self.tags, tags)
+        )
 
 
 def decide(
@@ -57,9 +74,11 @@ def decide(
 ) -> Decision[HostT]:
     """Which hosts are as the flavor asks.
 
-    Names are compared as they are: no case folding, no short names.
+    Names are compared as they are: no case folding, no short names. So are tags; the hosts that
+    have them are found once for a snapshot, so asking for tags costs no more than for trust.
 
-    :param lenient: refuse only hosts with a valid verdict that says the contrary.
+    :param lenient: refuse only hosts with a valid verdict that says the contrary, whatever tags
+        they have.
     """
     refused: list[HostT] = []
     # Called where a host does not pass; that it returns nothing leaves the host out of the list. So
@@ -67,12 +86,12 @@ def decide(
     refuse: Callable[[HostT], object] = refused.append
     level = view.level
     if lenient:
-        contrary = UNTRUSTED if demand is Demand.TRUSTED else TRUSTED
+        contrary = UNTRUSTED if demand.level is Level.TRUSTED else TRUSTED
         passed = [h for h in hosts if level(h.nodename) != contrary or refuse(h)]
-    elif demand is Demand.TRUSTED:
-        trusted = view.trusted
+    elif demand.level is Level.TRUSTED:
+        trusted = view.trusted_with(demand.tags)
         passed = [h for h in hosts if h.nodename in trusted or refuse(h)]
-        return Decision(passed, refused, refused, view)
+        return Decision(passed, refused, refused, view, demand.tags)
     else:
         passed = [h for h in hosts if level(h.nodename) == UNTRUSTED or refuse(h)]
     not_trusted = [h for h in hosts if level(h.nodename) != TRUSTED]
@@ -90,10 +109,13 @@ class Account:
     @classmethod
     def of(cls, decision: Decision[HostT]) -> "Account":
         """Count the hosts of a pass."""
+        verdicts = decision.view.count([host.nodename for host in decision.not_trusted])
+        for verdict in [verdict for verdict in verdicts if verdict.level == TRUSTED]:
+            verdicts[_OTHER_TAGS] += verdicts.pop(verdict)
         return cls(
             passed=len(decision.passed),
             total=len(decision.passed) + len(decision.refused),
-            verdicts=decision.view.count([host.nodename for host in decision.not_trusted]),
+            verdicts=verdicts,
         )
 
     def __str__(self) -> str:

@@ -15,7 +15,7 @@ import dataclasses
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from oat_trusted_filter.client.errors import BadReply
@@ -26,6 +26,13 @@ from oat_trusted_filter.client.verdicts import (
     VerdictRecord,
     VerdictReply,
 )
+from oat_trusted_filter.scheduler.extra_specs import TagDemand
+
+Tags = Mapping[str, str]
+
+_NO_TAGS: Tags = {}
+#: Different demands for tags of which a snapshot remembers the hosts.
+_MOST_DEMANDS = 256
 
 #: If two records speak of one host, the worse one counts.
 _BADNESS = {TRUSTED: 0, UNKNOWN: 1, UNTRUSTED: 2}
@@ -65,6 +72,13 @@ class VerdictSnapshot:
     trusted: frozenset[str]
     lapses: tuple[_Lapse, ...]
     """Hosts whose verdict ends before the lease, by time."""
+    tags: Mapping[str, Tags] = field(default_factory=dict)
+    """Of the hosts that have any."""
+    tag_lapses: tuple[_Lapse, ...] = ()
+    """Hosts whose tags end before the lease, by time."""
+    _tagged: dict[tuple[TagDemand, ...], frozenset[str]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     @property
     def since(self) -> str:
@@ -77,10 +91,36 @@ class VerdictSnapshot:
 
     def lapsed(self, now: float) -> frozenset[str]:
         """Hosts whose verdict has ended by itself."""
-        if not self.lapses or self.lapses[0].at > now:
-            return frozenset()
-        end = bisect_right(self.lapses, now, key=lambda lapse: lapse.at)
-        return frozenset(lapse.host for lapse in self.lapses[:end])
+        return _over(self.lapses, now)
+
+    def tags_lapsed(self, now: float) -> frozenset[str]:
+        """Hosts whose tags have ended by themselves."""
+        return _over(self.tag_lapses, now)
+
+    def tagged(self, demands: tuple[TagDemand, ...]) -> frozenset[str]:
+        """Trusted hosts with all of these tags, as the backend said. Found once for a snapshot."""
+        found = self._tagged.get(demands)
+        if found is None:
+            left = self.tags
+            for name, values in demands:
+                left = {host: tags for host, tags in left.items() if tags.get(name) in values}
+            found = self.trusted.intersection(left)
+            if len(self._tagged) >= _MOST_DEMANDS:
+                self._tagged.clear()
+            self._tagged[demands] = found
+        return found
+
+
+def unmet(demands: tuple[TagDemand, ...], tags: Tags) -> list[TagDemand]:
+    """The demands a host with these tags does not meet."""
+    return [demand for demand in demands if tags.get(demand.name) not in demand.values]
+
+
+def _over(lapses: tuple[_Lapse, ...], now: float) -> frozenset[str]:
+    if not lapses or lapses[0].at > now:
+        return frozenset()
+    end = bisect_right(lapses, now, key=lambda lapse: lapse.at)
+    return frozenset(lapse.host for lapse in lapses[:end])
 
 
 class View:
@@ -97,14 +137,32 @@ class View:
         """Whether there are verdicts whose lease lasts."""
         self._verdicts: Mapping[str, HostVerdict] = {}
         self._lapsed: frozenset[str] = frozenset()
+        self._snapshot: VerdictSnapshot | None = None
+        self._tags_lapsed: frozenset[str] = frozenset()
         self.trusted: frozenset[str] = frozenset()
         """Names of the hosts that are trusted at this moment."""
         if snapshot is not None and self.valid:
+            self._snapshot = snapshot
             self._verdicts = snapshot.verdicts
+            self._tags_lapsed = snapshot.tags_lapsed(now)
             self._lapsed = snapshot.lapsed(now)
             self.trusted = snapshot.trusted
             if self._lapsed:
                 self.trusted = snapshot.trusted - self._lapsed
+
+    def trusted_with(self, demands: tuple[TagDemand, ...]) -> frozenset[str]:
+        """Names of the hosts that are trusted and have all of these tags at this moment."""
+        if not demands or self._snapshot is None:
+            return self.trusted
+        found = self._snapshot.tagged(demands)
+        gone = self._lapsed | self._tags_lapsed
+        return found - gone if gone else found
+
+    def tags_of(self, name: str) -> Tags:
+        """The tags of one host at this moment."""
+        if self._snapshot is None or name in self._tags_lapsed:
+            return _NO_TAGS
+        return self._snapshot.tags.get(name, _NO_TAGS)
 
     def verdict_on(self, name: str) -> HostVerdict:
         """The verdict on one host at this moment."""
@@ -141,16 +199,26 @@ def apply_reply(
     if reply.not_modified:
         if known is None:
             raise BadReply("reply-invalid", "304 although nothing is known yet")
-        return dataclasses.replace(known, sent_at=reply.sent_at, expires_at=expires_at, lapses=())
+        return dataclasses.replace(
+            known, sent_at=reply.sent_at, expires_at=expires_at, lapses=(), tag_lapses=()
+        )
     verdicts: dict[str, HostVerdict] = {}
+    tags: dict[str, Tags] = {}
     if not reply.full:
         if known is None or reply.epoch != known.epoch or reply.cursor < known.cursor:
             raise BadReply("reply-invalid", "the changes do not continue what is known")
         verdicts.update(known.verdicts)
+        tags.update(known.tags)
     for host_region, host in reply.deleted:
         if host_region == region:
             verdicts.pop(host, None)
-    verdicts.update(_worst(reply.hosts, region))
+            tags.pop(host, None)
+    for host, (verdict, its_tags) in _worst(reply.hosts, region).items():
+        verdicts[host] = verdict
+        if its_tags:
+            tags[host] = its_tags
+        else:
+            tags.pop(host, None)
     return VerdictSnapshot(
         epoch=reply.epoch,
         cursor=reply.cursor,
@@ -159,25 +227,32 @@ def apply_reply(
         expires_at=expires_at,
         verdicts=verdicts,
         trusted=frozenset(host for host, verdict in verdicts.items() if verdict.level == TRUSTED),
-        lapses=tuple(
-            sorted(
-                _Lapse(reply.sent_at + lapse.seconds, lapse.host)
-                for lapse in reply.lapsing
-                if lapse.region == region
-            )
-        ),
+        lapses=_lapses(reply, region, tags_only=False),
+        tags=tags,
+        tag_lapses=_lapses(reply, region, tags_only=True),
     )
 
 
-def _worst(records: tuple[VerdictRecord, ...], region: str) -> dict[str, HostVerdict]:
-    found: dict[str, HostVerdict] = {}
+def _lapses(reply: VerdictReply, region: str, *, tags_only: bool) -> tuple[_Lapse, ...]:
+    return tuple(
+        sorted(
+            _Lapse(reply.sent_at + lapse.seconds, lapse.host)
+            for lapse in reply.lapsing
+            if lapse.region == region and lapse.tags_only == tags_only
+        )
+    )
+
+
+def _worst(records: tuple[VerdictRecord, ...], region: str) -> dict[str, tuple[HostVerdict, Tags]]:
+    found: dict[str, tuple[HostVerdict, Tags]] = {}
     # One object for all hosts of which the same is said: it saves memory, and time to compare them.
     same: dict[HostVerdict, HostVerdict] = {}
     for record in records:
         if record.region != region:
             continue
         other = found.get(record.host)
-        if other is None or _BADNESS[record.level] > _BADNESS[other.level]:
+        if other is None or _BADNESS[record.level] > _BADNESS[other[0].level]:
             verdict = HostVerdict(record.level, record.reason)
-            found[record.host] = same.setdefault(verdict, verdict)
+            tags = {name: text for name, text in record.tags.items() if isinstance(text, str)}
+            found[record.host] = (same.setdefault(verdict, verdict), tags)
     return found

@@ -34,7 +34,7 @@ from oat_trusted_filter.client.errors import ClientError
 from oat_trusted_filter.conf import trusted_computing
 from oat_trusted_filter.scheduler import settings as filter_settings
 from oat_trusted_filter.scheduler.decision import Account, Decision, decide, printable
-from oat_trusted_filter.scheduler.extra_specs import Demand, DemandError, read_demand
+from oat_trusted_filter.scheduler.extra_specs import DemandError, Level, read_demand
 from oat_trusted_filter.scheduler.settings import Settings
 from oat_trusted_filter.scheduler.source import VerdictSource
 
@@ -121,7 +121,7 @@ class TrustedFilter(filters.BaseHostFilter):
         settings, source = self._settings, self._source
         if settings is None or source is None:
             return self._refuse_all(hosts, spec_obj, f"the filter is not set up: {self._mistake}")
-        if demand is Demand.UNTRUSTED:
+        if demand.level is Level.UNTRUSTED:
             LOG.warning(
                 "%s asks for hosts that are untrusted, which is deprecated", _title(spec_obj)
             )

@@ -48,6 +48,9 @@ class ScriptedBackend:
         self.cursor = 0
         self.lease = 30.0
         self.lapsing = []
+        """Host and seconds."""
+        self.tags_lapsing = []
+        """The same, for its tags only."""
         self.fault = None
         """Takes over every answer if it is set; a function of the request handler."""
         self.authorized = lambda headers: headers.get("Authorization") == f"Bearer {self.token}"
@@ -96,14 +99,14 @@ class ScriptedBackend:
     def endpoint(self):
         return f"https://127.0.0.1:{self.port}"
 
-    def say(self, level, *hosts, reason="", region=""):
+    def say(self, level, *hosts, reason="", region="", tags=None):
         """A new verdict on these hosts."""
         with self._lock:
             for host in hosts:
                 self.cursor += 1
                 record = {
                     "region": region, "host": host, "service_host": host, "resource_provider": None,
-                    "level": level, "reason": reason, "tags": {},
+                    "level": level, "reason": reason, "tags": tags or {},
                 }  # fmt: skip
                 self._rows[region, host] = (self.cursor, record)
 
@@ -123,7 +126,7 @@ class ScriptedBackend:
     def answer(self, since, etag):
         """Status and body for a request."""
         with self._lock:
-            if etag == self.etag and not self.lapsing:
+            if etag == self.etag and not self.lapsing and not self.tags_lapsing:
                 return 304, None
             after, full = 0, True
             if since is not None:
@@ -143,8 +146,9 @@ class ScriptedBackend:
                     if row is None and not full
                 ],
                 "lapsing": [
-                    {"region": "", "host": host, "seconds": seconds}
-                    for host, seconds in self.lapsing
+                    {"region": "", "host": host, "seconds": seconds, "tags_only": tags_only}
+                    for lapses, tags_only in ((self.lapsing, False), (self.tags_lapsing, True))
+                    for host, seconds in lapses
                 ],
             }
 

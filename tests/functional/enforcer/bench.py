@@ -78,13 +78,10 @@ class Backend(ScriptedBackend):
 
     def judge(self, level, host, reason="", tags=None, provider=None):
         """A new verdict with all that may be in it."""
-        self.say(level, host, reason=reason)
+        self.say(level, host, reason=reason, tags=tags)
         with self._lock:
             cursor, record = self._rows["", host]
-            self._rows["", host] = (
-                cursor,
-                {**record, "tags": tags or {}, "resource_provider": provider},
-            )
+            self._rows["", host] = (cursor, {**record, "resource_provider": provider})
 
 
 def _take_report(handler):

@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from oat_trusted_filter.enforcer.keeper import LONGEST_PAUSE
-from oat_trusted_filter.enforcer.traits import TRUSTED, is_ours, tag_trait
+from oat_trusted_filter.traits import TRUSTED, is_ours, tag_trait
 from tests.functional.enforcer.bench import FULL_INTERVAL, Backend, Bench
 from tests.functional.enforcer.placement_lab import CUT, LOSE_REPLY, Front
 from tests.lab.scripted_backend import status

@@ -14,8 +14,8 @@
 import pytest
 
 from oat_trusted_filter.enforcer.keeper import LONGEST_PAUSE
-from oat_trusted_filter.enforcer.traits import TRUSTED, tag_trait
 from oat_trusted_filter.enforcer.writer import ATTEMPTS
+from oat_trusted_filter.traits import TRUSTED, tag_trait
 from tests.functional.enforcer.placement_lab import CUT, LOSE_REPLY
 
 

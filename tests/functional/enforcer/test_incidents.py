@@ -13,7 +13,7 @@
 
 import pytest
 
-from oat_trusted_filter.enforcer.traits import TRUSTED, tag_trait
+from oat_trusted_filter.traits import TRUSTED, tag_trait
 
 GEO = tag_trait("geo", "mars")
 

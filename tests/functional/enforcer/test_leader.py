@@ -15,7 +15,7 @@ import pytest
 
 from oat_trusted_filter.enforcer.election import LONGEST_SILENCE, CoordinatedElection
 from oat_trusted_filter.enforcer.errors import ConfigurationError
-from oat_trusted_filter.enforcer.traits import TRUSTED
+from oat_trusted_filter.traits import TRUSTED
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ import sys
 
 import pytest
 
-from oat_trusted_filter.enforcer.traits import TRUSTED
+from oat_trusted_filter.traits import TRUSTED
 from tests.lab.wait import wait_for
 
 COMMAND = [sys.executable, "-m", "oat_trusted_filter.cmd.enforcer"]

@@ -13,7 +13,7 @@
 
 import pytest
 
-from oat_trusted_filter.enforcer.traits import TRUSTED
+from oat_trusted_filter.traits import TRUSTED
 from tests.functional.enforcer.bench import FULL_INTERVAL, GRACE
 from tests.lab.scripted_backend import reply, status
 

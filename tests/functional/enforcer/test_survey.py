@@ -15,7 +15,7 @@ import pytest
 
 from oat_trusted_filter.enforcer.placement import Placement
 from oat_trusted_filter.enforcer.survey import Survey
-from oat_trusted_filter.enforcer.traits import TRUSTED, tag_trait
+from oat_trusted_filter.traits import TRUSTED, tag_trait
 from tests.functional.enforcer.bench import configuration
 
 EU, US = tag_trait("zone", "eu"), tag_trait("zone", "us")

@@ -13,7 +13,7 @@
 
 import pytest
 
-from oat_trusted_filter.enforcer.traits import TRUSTED, tag_trait
+from oat_trusted_filter.traits import TRUSTED, tag_trait
 from tests.functional.enforcer.bench import FULL_INTERVAL
 
 OTHERS = {"CUSTOM_FAST_DISK", "HW_CPU_X86_AVX2"}
@@ -84,6 +84,21 @@ def test_tags_of_trusted_hosts_become_traits_and_follow_changes(bench):
     bench.backend.judge("untrusted", "compute-1", tags={"zone": "us-2", "Rack": "7"})
     bench.turn()
     assert bench.placement.traits(host) == set()
+
+
+def test_tags_that_end_by_themselves_take_their_traits_along_and_leave_the_trust(bench):
+    host = bench.placement.add("compute-1")
+    bench.backend.tags_lapsing = [("compute-1", 5.0)]
+    bench.backend.judge("trusted", "compute-1", tags={"zone": "eu-1"})
+    bench.turn()
+    assert bench.placement.traits(host) == {TRUSTED, tag_trait("zone", "eu-1")}
+
+    bench.backend.stop()  # nobody announces it, while the lease lasts
+    bench.clock.pass_by(6.0)
+    done = bench.turn()
+
+    assert bench.placement.traits(host) == {TRUSTED}
+    assert done.counts.incidents == 0
 
 
 def test_a_tag_that_has_no_trait_is_told_and_the_host_is_trusted_all_the_same(bench, caplog):

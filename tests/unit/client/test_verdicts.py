@@ -35,7 +35,10 @@ BODY = {
         }
     ],
     "deleted": [{"region": "r", "host": "compute-2"}],
-    "lapsing": [{"region": "", "host": "compute-1", "seconds": 4.5}],
+    "lapsing": [
+        {"region": "", "host": "compute-1", "seconds": 4.5},
+        {"region": "", "host": "compute-1", "seconds": 3, "tags_only": True},
+    ],
 }
 
 
@@ -50,7 +53,7 @@ def test_all_fields_are_read():
     assert (record.service_host, record.resource_provider) == ("service-1", None)
     assert record.tags == {"rack": "7"}
     assert reply.deleted == (("r", "compute-2"),)
-    assert reply.lapsing == (("", "compute-1", 4.5),)
+    assert reply.lapsing == (("", "compute-1", 4.5, False), ("", "compute-1", 3.0, True))
     assert (reply.lease, reply.sent_at, reply.etag, reply.since) == (30.0, 100.0, '"e:3"', "e:3")
     assert reply.full
     assert not reply.not_modified

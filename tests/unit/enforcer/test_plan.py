@@ -15,7 +15,7 @@ from oat_trusted_filter.enforcer.ledger import Ledger
 from oat_trusted_filter.enforcer.placement import Provider
 from oat_trusted_filter.enforcer.plan import NOTHING, Entitlement, Picture, entitlement, make_plan
 from oat_trusted_filter.enforcer.standing import HostStanding
-from oat_trusted_filter.enforcer.traits import TRUSTED, tag_trait
+from oat_trusted_filter.traits import TRUSTED, tag_trait
 
 UUID = "0d5a6c5e-7b1c-4b5a-9d6f-3f1f6f0f2a11"
 OTHER = "7f6f2f36-52a3-4c8e-9ef0-1f2f3f4f5f6f"

@@ -134,6 +134,35 @@ def test_E6_a_key_nobody_understands_finds_no_host(make_filter, backend, log):
     assert "'trust:trustedhost'" in log.text
 
 
+def test_tags_are_asked_of_trusted_hosts(make_filter, backend, log):
+    backend.say("trusted", "a", tags={"zone": "eu-1", "rack": "7"})
+    backend.say("trusted", "b", tags={"zone": "eu-2"})
+    backend.say("untrusted", "c", reason="pcr-mismatch", tags={"zone": "eu-1"})
+    backend.say("trusted", "d")
+    names, trusted_filter = ("a", "b", "c", "d"), make_filter()
+    zone = {"trust:asset_tag:zone": "eu-1"}
+    assert passed(trusted_filter, names, zone) == ["a"]
+    assert passed(trusted_filter, names, {**TRUSTED, **zone}) == ["a"]
+    assert passed(trusted_filter, names, {"trust:asset_tag:zone": "eu-1,eu-2"}) == ["a", "b"]
+    assert passed(trusted_filter, names, {**zone, "trust:asset_tag:rack": "8,9"}) == []
+    assert len(backend.requests) == 1
+    assert "1 of 4 hosts pass; 2 trusted (other tags), 1 untrusted (pcr-mismatch)" in log.text
+    assert "host b refused: trusted (not zone=eu-1 but eu-2)" in log.text
+
+
+def test_E5_another_tag_reaches_the_filter_like_another_verdict(make_filter, backend, clock):
+    backend.say("trusted", "a", tags={"zone": "eu-1"})
+    trusted_filter, zone = make_filter(), {"trust:asset_tag:zone": "eu-1"}
+    assert passed(trusted_filter, NAMES, zone) == ["a"]
+    backend.say("trusted", "a", tags={"zone": "us-1"})
+    clock.advance(5.0)
+    assert passed(trusted_filter, NAMES, zone) == []
+    backend.say("trusted", "a")
+    clock.advance(5.0)
+    assert passed(trusted_filter, NAMES, {"trust:asset_tag:zone": "us-1"}) == []
+    assert passed(trusted_filter, NAMES) == ["a"]
+
+
 def test_an_untrusted_flavor_gets_hosts_known_to_be_that(make_filter, backend, log):
     backend.say("trusted", "a")
     backend.say("untrusted", "b")

@@ -9,7 +9,12 @@
 # WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 # License for the specific language governing permissions and limitations
 # under the License.
-"""The names of our traits. Needs nothing but the standard library, so anybody may import it.
+"""Tags of hosts and the names of our traits. Needs nothing but the standard library, so anybody may
+import it.
+
+A tag is a name and a value. :func:`check_tag` says which may be made: those that a flavor can ask
+for, whose extra spec holds the name in its key and several values with commas between them, and
+that have a trait.
 
 ``CUSTOM_OAT_TRUSTED`` says that the verdict about a host is ``trusted``;
 ``CUSTOM_OAT_TAG_<NAME>_<VALUE>`` that a trusted host has a tag. Placement allows ``A`` to ``Z``,
@@ -32,6 +37,10 @@ TAG_PREFIX = f"{PREFIX}TAG_"
 #: Most characters placement allows in a trait.
 LONGEST_TRAIT = 255
 
+#: ASCII, so nothing can look like something else; Nova takes these in the key of an extra spec.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+#: Printable ASCII but for the comma, no blank at either end.
+_VALUE = re.compile(r"[!-+\--~](?:[ -+\--~]*[!-+\--~])?")
 _PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789")
 _TAG = re.compile(r"((?:[A-Z0-9]|__[0-9A-F]{2})+)_((?:[A-Z0-9]|__[0-9A-F]{2})+)")
 _UNIT = re.compile(r"__([0-9A-F]{2})|([A-Z0-9])")
@@ -40,7 +49,8 @@ _UNIT = re.compile(r"__([0-9A-F]{2})|([A-Z0-9])")
 class TraitError(ValueError):
     """A tag has no trait, or a trait no tag.
 
-    :param code: ``tag-empty``, ``tag-not-text``, ``tag-too-long`` or ``trait-no-tag``.
+    :param code: ``tag-name``, ``tag-value``, ``tag-empty``, ``tag-not-text``, ``tag-too-long`` or
+        ``trait-no-tag``.
     :param message: a sentence for people.
     """
 
@@ -52,6 +62,26 @@ class TraitError(ValueError):
 def is_ours(trait: str) -> bool:
     """Whether only the enforcer may set it."""
     return trait == TRUSTED or trait.startswith(TAG_PREFIX)
+
+
+def check_tag(name: str, value: str) -> None:
+    """Whether a tag may be made.
+
+    :raises TraitError: ``tag-name``, ``tag-value`` or ``tag-too-long``.
+    """
+    if not _NAME.fullmatch(name):
+        raise TraitError(
+            "tag-name",
+            f"{name[:80]!r} is no name of a tag: 1 to 63 ASCII letters, digits, dots, hyphens and "
+            "underscores, the first a letter or digit",
+        )
+    if not _VALUE.fullmatch(value):
+        raise TraitError(
+            "tag-value",
+            f"{value[:80]!r} is no value of a tag: printable ASCII characters without a comma, no "
+            "blank at either end",
+        )
+    tag_trait(name, value)
 
 
 def tag_trait(name: str, value: str) -> str:

@@ -19,10 +19,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oat_trusted_filter.enforcer.traits import (
+from oat_trusted_filter.traits import (
     LONGEST_TRAIT,
     TRUSTED,
     TraitError,
+    check_tag,
     is_ours,
     tag_of,
     tag_trait,
@@ -94,6 +95,45 @@ def test_what_has_no_trait_is_refused_with_a_reason(name, value, code):
     assert caught.value.code == code
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("zone", "eu-1"),
+        ("Rack.row_2-b", "7"),
+        ("a" * 63, "b"),
+        ("site", "Hall 2 / row (7)"),
+        ("x", "~!"),
+    ],
+)
+def test_tags_that_may_be_made(name, value):
+    check_tag(name, value)
+    assert tag_of(tag_trait(name, value)) == (name, value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "code"),
+    [
+        ("", "eu", "tag-name"),
+        ("-zone", "eu", "tag-name"),
+        ("zone:a", "eu", "tag-name"),
+        ("zone\n", "eu", "tag-name"),
+        ("z\u043ene", "eu", "tag-name"),
+        ("a" * 64, "eu", "tag-name"),
+        ("zone", "", "tag-value"),
+        ("zone", "eu,us", "tag-value"),
+        ("zone", " eu", "tag-value"),
+        ("zone", "eu\n", "tag-value"),
+        ("zone", "k\u00f6ln", "tag-value"),
+        ("zone", "a" * 236, "tag-too-long"),
+        ("ZONE", "A" * 56, "tag-too-long"),
+    ],
+)
+def test_tags_nobody_could_ask_for_are_refused(name, value, code):
+    with pytest.raises(TraitError) as caught:
+        check_tag(name, value)
+    assert caught.value.code == code
+
+
 def test_the_longest_trait_is_as_long_as_placement_allows():
     assert len(tag_trait("zone", "a" * 235)) == LONGEST_TRAIT == 255
 
@@ -129,7 +169,7 @@ def test_what_is_ours():
 def test_names_of_traits_need_no_library():
     """Backend and filter take them from here, and have neither tooz nor keystoneauth1 to spare."""
     code = (
-        "import sys; import oat_trusted_filter.enforcer.traits; "
+        "import sys; import oat_trusted_filter.traits; "
         "print({n.split('.')[0] for n in sys.modules} & {'tooz', 'keystoneauth1', 'oslo_config'})"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
