@@ -19,7 +19,8 @@ class ClientError(Exception):
     """Any failure of a request.
 
     Raised as such for mistakes on this side: ``endpoint-invalid``, ``ca-file-missing``,
-    ``ca-file-invalid``, ``credential-invalid``, ``client-busy``.
+    ``ca-file-invalid``, ``certificate-invalid``, ``credential-invalid``, ``keystone-failed``,
+    ``client-busy``.
 
     :param code: stable, kebab-case.
     :param message: a sentence for people.

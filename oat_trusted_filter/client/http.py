@@ -27,6 +27,7 @@ from oat_trusted_filter.client.errors import (
     BadReply,
     ClientError,
 )
+from oat_trusted_filter.client.keystone import KeystoneCredential
 from oat_trusted_filter.client.transport import LARGEST_BODY, Reply, Transport
 from oat_trusted_filter.client.verdicts import VerdictReply, parse_not_modified, parse_reply
 
@@ -59,12 +60,14 @@ class AttestationClient:
     :param endpoint: ``https://HOST:PORT``, possibly with a path, without the version.
     :param token: service token, sent as ``Authorization: Bearer``.
     :param username: with ``password``: HTTP Basic.
+    :param keystone: tokens of Keystone instead.
     :param auth_blob: sent as ``x-auth-blob``, the way OAT clients do.
     :param cacert: PEM file with the CA certificates; None: those of the system.
+    :param certificate: PEM files of a client certificate and its key.
     :param insecure: do not check the server's certificate.
     :param timeout: seconds a request may take in all, from name look-up to the last byte.
-    :raises ClientError: ``endpoint-invalid``, ``ca-file-missing``, ``ca-file-invalid`` or
-        ``credential-invalid``.
+    :raises ClientError: ``endpoint-invalid``, ``ca-file-missing``, ``ca-file-invalid``,
+        ``certificate-invalid`` or ``credential-invalid``.
     """
 
     def __init__(
@@ -74,18 +77,26 @@ class AttestationClient:
         token: str | None = None,
         username: str | None = None,
         password: str | None = None,
+        keystone: KeystoneCredential | None = None,
         auth_blob: str | None = None,
         cacert: str | os.PathLike[str] | None = None,
+        certificate: tuple[str, str] | None = None,
         insecure: bool = False,
         timeout: float = 30.0,
     ) -> None:
         self.endpoint = _checked_endpoint(endpoint)
         self.timeout = _checked_timeout(timeout)
         self._credential = _credential_headers(token, username, password, auth_blob)
+        if keystone is not None and "Authorization" in self._credential:
+            raise ClientError("credential-invalid", "tokens of Keystone or another one, not both")
         verify: str | bool = not insecure
         if verify and cacert:
             verify = _checked_ca_file(os.fspath(cacert))
-        self._transport = Transport(self.endpoint, verify=verify)
+        if certificate is not None:
+            _check_certificate(*certificate)
+        self._transport = Transport(
+            self.endpoint, verify=verify, certificate=certificate, credential=keystone
+        )
 
     def close(self) -> None:
         """Close idle connections."""
@@ -201,6 +212,16 @@ def _checked_ca_file(path: str) -> str:
             "ca-file-missing", f"the CA file {path} cannot be read: {error.strerror}"
         ) from error
     return path
+
+
+def _check_certificate(certificate: str, key: str) -> None:
+    try:
+        ssl.create_default_context().load_cert_chain(certificate, key, password="")
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or "they are no PEM certificate with its key"
+        raise ClientError(
+            "certificate-invalid", f"the files {certificate} and {key} cannot be used: {why}"
+        ) from error
 
 
 def _credential_headers(

@@ -36,12 +36,14 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from oat_trusted_filter.client.errors import BackendUnreachable, BadReply, ClientError
+from oat_trusted_filter.client.keystone import KeystoneCredential
 
 #: Largest body that is read unless a caller says otherwise, in bytes.
 LARGEST_BODY = 64 * 1024 * 1024
 _CHUNK = 64 * 1024
 #: Threads that may be left waiting for something that cannot be interrupted (a name look-up).
 MOST_ABANDONED = 8
+_UNAUTHORIZED = 401
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -156,9 +158,19 @@ class Transport:
     """HTTP to one server. Thread-safe; nothing is started before the first exchange.
 
     :param verify: a CA file, or whether to check the server's certificate at all.
+    :param certificate: files of a client certificate and its key.
+    :param credential: asked for headers within the time of each exchange.
     """
 
-    def __init__(self, endpoint: str, *, verify: str | bool) -> None:
+    def __init__(
+        self,
+        endpoint: str,
+        *,
+        verify: str | bool,
+        certificate: tuple[str, str] | None = None,
+        credential: KeystoneCredential | None = None,
+    ) -> None:
+        self._credential = credential
         session = requests.Session()
         session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         if urlsplit(endpoint).hostname in _LOOPBACK:
@@ -167,7 +179,7 @@ class Transport:
             session.mount(scheme, _Adapter())
         self._http = session
         self._session = ks_session.Session(
-            session=session, verify=verify, app_name="oat-trusted-filter"
+            session=session, verify=verify, cert=certificate, app_name="oat-trusted-filter"
         )
 
     def close(self) -> None:
@@ -206,7 +218,7 @@ class Transport:
         def work() -> None:
             _CURRENT.exchange = exchange
             try:
-                exchange.reply = self._perform(
+                exchange.reply = self._authorized(
                     exchange, method, url, headers, data, deadline=deadline, largest=largest
                 )
             except BaseException as error:  # noqa: BLE001  it is raised again by the caller
@@ -229,6 +241,28 @@ class Transport:
         if exchange.reply is None:  # pragma: no cover  one of the two is always set
             raise BadReply("reply-broken", "the request ended without a result")
         return exchange.reply
+
+    def _authorized(
+        self,
+        exchange: _Exchange,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        data: bytes | None,
+        **limits: Any,
+    ) -> Reply:
+        """Send it with the credential, and once more if its token was not good any more."""
+        credential = self._credential
+        if credential is None:
+            return self._perform(exchange, method, url, headers, data, **limits)
+        reply = self._perform(
+            exchange, method, url, {**headers, **credential.headers()}, data, **limits
+        )
+        if reply.status != _UNAUTHORIZED or not credential.renew():
+            return reply
+        return self._perform(
+            exchange, method, url, {**headers, **credential.headers()}, data, **limits
+        )
 
     def _perform(
         self,

@@ -15,6 +15,9 @@ The names that begin with ``attestation_`` are those of the filter that was part
 they keep their meaning.
 """
 
+import copy
+
+from keystoneauth1 import loading
 from oslo_config import cfg
 
 GROUP = cfg.OptGroup(
@@ -90,8 +93,21 @@ File with the token of this scheduler, as ``scheduler.token`` from the state fol
 It is read when a connection is set up, and again after a failure, so a new token needs no restart.
 """,
     ),
-    cfg.StrOpt("username", help="Log in to the backend under this name, if there is no token."),
-    cfg.StrOpt("password", secret=True, help="Password that goes with ``username``."),
+    cfg.StrOpt(
+        "certfile",
+        help="""
+File with a client certificate (PEM), for a backend behind a proxy that asks for one. It is shown to
+Keystone as well.
+""",
+    ),
+    cfg.StrOpt("keyfile", help="File with its key (PEM). Not set: it is in ``certfile``."),
+    cfg.StrOpt(
+        "cafile",
+        help="""
+File with the CA certificates (PEM) Keystone's certificate is checked against, if ``auth_type`` is
+set. Not set: the certificates the operating system trusts.
+""",
+    ),
     cfg.StrOpt(
         "attestation_auth_blob",
         secret=True,
@@ -99,6 +115,12 @@ It is read when a connection is set up, and again after a failure, so a new toke
 Sent to the backend as header ``x-auth-blob``, which is how old attestation servers know a client.
 """,
     ),
+]
+
+#: Without ``auth_type``; with it, options of these names are those of its plugin.
+_LOGIN_OPTS: list[cfg.Opt] = [
+    cfg.StrOpt("username", help="Log in to the backend under this name, if there is no token."),
+    cfg.StrOpt("password", secret=True, help="Password that goes with ``username``."),
 ]
 
 _TIME_OPTS: list[cfg.Opt] = [
@@ -177,14 +199,28 @@ is set, trusted flavors promise nothing.
 ]
 
 OPTS: list[cfg.Opt] = [*_CONNECTION_OPTS, *_TIME_OPTS, *_POLICY_OPTS]
+#: ``auth_type`` and ``auth_section``: tokens of Keystone instead of ``token_file``.
+_AUTH_OPTS: list[cfg.Opt] = loading.get_auth_common_conf_options()
 
 
 def register_opts(conf: cfg.ConfigOpts) -> None:
-    """Register the group ``[trusted_computing]`` with a configuration object."""
-    conf.register_group(GROUP)
-    conf.register_opts(OPTS, group=GROUP)
+    """Register the group ``[trusted_computing]`` with a configuration object that was read.
+
+    What the plugin of ``auth_type`` needs is registered when it is loaded.
+    """
+    # A copy: what is registered is kept in the group, which would otherwise be shared by all
+    # configuration objects of the process.
+    conf.register_group(copy.deepcopy(GROUP))
+    conf.register_opts([*_AUTH_OPTS, *OPTS], group=GROUP.name)
+    group = conf[GROUP.name]
+    if not group.auth_type and not group.auth_section:
+        conf.register_opts(_LOGIN_OPTS, group=GROUP.name)
 
 
 def list_opts() -> list[tuple[cfg.OptGroup, list[cfg.Opt]]]:
     """All options of the filter, for the sample configuration generator."""
-    return [(GROUP, OPTS)]
+    ours = {opt.dest for opt in _LOGIN_OPTS}
+    plugin = [
+        opt for opt in loading.get_auth_plugin_conf_options("v3password") if opt.dest not in ours
+    ]
+    return [(GROUP, [*OPTS, *_LOGIN_OPTS, *_AUTH_OPTS, *plugin])]

@@ -12,13 +12,19 @@
 """Where the filter gets its snapshot from: at most one request at a time, and none too many.
 
 A pass that needs a newer snapshot asks for it itself; passes beside it go on with the last one as
-long as its lease lasts, and else wait for that request. Nothing runs between passes, so there is no
-thread to lose in a fork, and a cloud where nobody asks for trust sends nothing.
+long as its lease lasts, and else wait for that request.
+
+While passes come, a thread asks a little earlier than they would have to, so they find a snapshot
+that is fresh and wait for nobody. Nothing rests on it: it is started by the first pass of a
+process, so a fork has its own, and ends by itself when no pass came for a while, so a cloud where
+nobody asks for trust sends nothing.
 """
 
+import contextlib
 import os
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -37,6 +43,12 @@ PAUSE = 1.0
 PAUSE_DEADLINES = 2.5
 #: Seconds a driver that asks by name goes on to ask about a host after the last pass it was in.
 NAME_KEPT = 3600.0
+#: Seconds for which the snapshot is kept fresh after the last pass.
+LINGER = 30.0
+#: Share of the refresh interval after which it is renewed in the background.
+_EARLY = 0.8
+#: Least seconds between two attempts in the background.
+_LEAST_PAUSE = 0.02
 _BAD_REQUEST = 400
 
 
@@ -59,6 +71,9 @@ class _Process:
     retry_at: float | None = None
     problem: str | None = None
     start_over: bool = False
+    asked_at: float = 0.0
+    """When the last pass came."""
+    refresher: threading.Thread | None = None
     names: dict[str, float] = field(default_factory=dict)
     """Hosts of passes and when they were seen last, if the driver asks by name."""
 
@@ -70,6 +85,7 @@ class VerdictSource:
     :param deadline: how long a pass waits at most.
     :param refresh_interval: age up to which a snapshot is used without asking.
     :param max_age: age up to which a snapshot is used at all.
+    :param background: whether to refresh between passes as well.
     :param by_name: whether the driver has to be told which hosts to ask about.
     """
 
@@ -77,6 +93,7 @@ class VerdictSource:
         self,
         make_driver: Callable[[], AttestationDriver],
         *,
+        background: bool = True,
         by_name: bool = False,
         region: str,
         deadline: float,
@@ -84,6 +101,7 @@ class VerdictSource:
         max_age: float,
     ) -> None:
         self._make_driver = make_driver
+        self._background = background and refresh_interval > 0
         self._by_name = by_name
         self._region = region
         self._deadline = deadline
@@ -101,9 +119,12 @@ class VerdictSource:
         newcomers = self._by_name and self._note(process, names(), now)
         snapshot = process.snapshot
         if snapshot is None or newcomers or not self._fresh(snapshot, now):
-            self._refresh(process, now, newcomers=newcomers)
+            self._refresh(process, now, insist=newcomers)
             now = time.monotonic()
             snapshot = process.snapshot
+        process.asked_at = now
+        if process.refresher is None and self._background and snapshot is not None:
+            self._start_refresher(process)
         return View(snapshot, now, process.problem)
 
     @staticmethod
@@ -126,14 +147,47 @@ class VerdictSource:
     def _fresh(self, snapshot: VerdictSnapshot, now: float) -> bool:
         return snapshot.usable(now) and now - snapshot.sent_at < self._refresh_interval
 
-    def _refresh(self, process: _Process, now: float, *, newcomers: bool = False) -> None:
-        """Ask, or wait for the one who asks, or leave it."""
+    def _start_refresher(self, process: _Process) -> None:
+        thread = threading.Thread(
+            target=_keep_fresh, args=(weakref.ref(self), process), name="oat-refresh", daemon=True
+        )
+        with process.lock:
+            if process.refresher is not None:
+                return
+            process.refresher = thread
+        # If there can be no more threads, the passes ask themselves.
+        with contextlib.suppress(RuntimeError):
+            thread.start()
+
+    def renew(self, process: _Process) -> float | None:
+        """Refresh if that is nearly due; returns the seconds until then, None if nobody asks."""
+        now = time.monotonic()
+        with process.lock:
+            if now - process.asked_at > LINGER:
+                process.refresher = None
+                return None
+            snapshot = process.snapshot
+        early = self._refresh_interval * _EARLY
+        if snapshot is None or now - snapshot.sent_at >= early:
+            self._refresh(process, now, insist=True)
+            snapshot = process.snapshot
+        sent_at = now if snapshot is None else snapshot.sent_at
+        pause = sent_at + early - time.monotonic()
+        if process.problem is not None:
+            pause = max(pause, PAUSE)
+        return max(pause, _LEAST_PAUSE)
+
+    def _refresh(self, process: _Process, now: float, *, insist: bool = False) -> None:
+        """Ask, or wait for the one who asks, or leave it.
+
+        :param insist: ask although the snapshot is fresh.
+        """
         with process.lock:
             snapshot, flight = process.snapshot, process.flight
             usable = snapshot is not None and snapshot.usable(now)
             mine = flight is None
             if flight is None:
-                if snapshot is not None and not newcomers and self._fresh(snapshot, now):
+                if snapshot is not None and not insist and self._fresh(snapshot, now):
                     return  # somebody was faster
                 if process.retry_at is not None and now < process.retry_at:
                     return
@@ -226,3 +280,15 @@ class VerdictSource:
                 problem,
                 pause,
             )
+
+
+def _keep_fresh(reference: "weakref.ref[VerdictSource]", process: _Process) -> None:
+    """What the thread does; it ends with its source, or when nobody asks any more."""
+    pause: float | None = 0.0
+    while pause is not None:
+        time.sleep(pause)
+        source = reference()
+        if source is None:
+            return
+        pause = source.renew(process)
+        del source

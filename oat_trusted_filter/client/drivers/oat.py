@@ -15,10 +15,12 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Self
 
+from keystoneauth1 import exceptions, loading
 from oslo_config import cfg
 
 from oat_trusted_filter.client.drivers.base import AttestationDriver
 from oat_trusted_filter.client.http import AttestationClient, ClientError, VerdictReply
+from oat_trusted_filter.client.keystone import KeystoneCredential
 from oat_trusted_filter.client.token import read_token
 
 
@@ -36,23 +38,31 @@ class Connection:
     auth_blob: str | None = field(repr=False)
     deadline: float
     """Seconds."""
+    certificate: tuple[str, str] | None = None
+    keystone: KeystoneCredential | None = field(default=None, repr=False)
 
     @classmethod
     def from_conf(cls, conf: cfg.ConfigOpts) -> "Connection":
         """Read the options, which have to be registered.
 
         :raises cfg.Error: an option has a value it cannot have.
+        :raises ClientError: ``credential-invalid``, ``auth_type`` and what belongs to it cannot be
+            used.
         """
         group = conf.trusted_computing
+        keystone = _keystone(conf)
         return cls(
             endpoint=group.endpoint or _endpoint(group.attestation_server, group.attestation_port),
             ca_file=group.attestation_server_ca_file,
             insecure=group.attestation_insecure_ssl,
             token_file=group.token_file,
-            username=group.username,
-            password=group.password,
+            # With Keystone these belong to its plugin.
+            username=group.username if keystone is None else None,
+            password=group.password if keystone is None else None,
             auth_blob=group.attestation_auth_blob,
             deadline=group.deadline,
+            certificate=_certificate(group.certfile, group.keyfile),
+            keystone=keystone,
         )
 
     @property
@@ -85,8 +95,10 @@ class Connection:
             token=read_token(self.token_file) if self.token_file else None,
             username=None if self.token_file else self.username,
             password=None if self.token_file else self.password,
+            keystone=self.keystone,
             auth_blob=self.auth_blob,
             cacert=self.ca_file,
+            certificate=self.certificate,
             insecure=self.insecure,
             timeout=self.deadline,
         )
@@ -132,3 +144,28 @@ def _endpoint(server: str | None, port: int) -> str | None:
     if ":" in server and not server.startswith("["):
         server = f"[{server}]"
     return f"https://{server}:{port}"
+
+
+def _certificate(certificate: str | None, key: str | None) -> tuple[str, str] | None:
+    """The files of the client certificate; the key may be in the same one."""
+    return (certificate, key or certificate) if certificate else None
+
+
+def _keystone(conf: cfg.ConfigOpts) -> KeystoneCredential | None:
+    group = conf.trusted_computing
+    if not group.auth_type and not group.auth_section:
+        return None
+    try:
+        plugin = loading.load_auth_from_conf_options(conf, "trusted_computing")
+    except (exceptions.ClientException, cfg.NoSuchOptError, cfg.DuplicateOptError) as error:
+        raise ClientError(
+            "credential-invalid", f"auth_type {group.auth_type!r} cannot be used: {error}"
+        ) from error
+    if plugin is None:  # auth_section names one without auth_type
+        raise ClientError("credential-invalid", "auth_section leads to no auth_type")
+    return KeystoneCredential(
+        plugin,
+        verify=group.cafile or True,
+        certificate=_certificate(group.certfile, group.keyfile),
+        timeout=group.deadline,
+    )

@@ -81,6 +81,7 @@ def make_source(backend, clock):
             "deadline": DEADLINE,
             "refresh_interval": REFRESH,
             "max_age": 60.0,
+            "background": False,
             **options,
         }
         return VerdictSource(options.pop("make_driver"), **options)

@@ -203,6 +203,7 @@ started = time.monotonic()
 greenlets = [eventlet.spawn(trusted_filter.filter_all, hosts, spec) for _ in range(20)]
 found = [[host.nodename for host in greenlet.wait()] for greenlet in greenlets]
 took = time.monotonic() - started
+eventlet.sleep(float(sys.argv[2]))
 print(json.dumps({"found": found, "took": took, "ticks": len(ticks),
                   "patched": eventlet.patcher.is_monkey_patched("socket")}))
 """
@@ -218,8 +219,11 @@ def green_scheduler(backend, token_file):
         "deadline": 1.0,
     }
 
-    def run():
-        return _run(_GREEN, json.dumps(options), OS_NOVA_DISABLE_EVENTLET_PATCHING="false")
+    def run(linger=0, **more):
+        return _run(
+            _GREEN, json.dumps(options | more), str(linger),
+            OS_NOVA_DISABLE_EVENTLET_PATCHING="false",
+        )  # fmt: skip
 
     return run
 
@@ -230,6 +234,13 @@ def test_on_green_threads_many_share_one_request(green_scheduler, backend):
     assert outcome["patched"]
     assert outcome["found"] == [["a"]] * 20
     assert len(backend.requests) == 1
+
+
+def test_on_green_threads_the_verdicts_are_kept_fresh_between_passes(green_scheduler, backend):
+    backend.say("trusted", "a")
+    outcome = green_scheduler(linger=1.0, refresh_interval=0.1)
+    assert outcome["found"] == [["a"]] * 20
+    assert len(backend.requests) >= 3
 
 
 def test_on_green_threads_a_hang_costs_the_deadline_and_stops_nobody_else(green_scheduler, backend):
