@@ -12,10 +12,16 @@
 """The options of the backend, checked, as one immutable record."""
 
 import ipaddress
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 from oslo_config import cfg
+
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_ROLES = ("service", "reader", "admin")
 
 
 class StartError(Exception):
@@ -24,8 +30,8 @@ class StartError(Exception):
     Codes: ``configuration``, ``state-dir-unwritable``, ``database-unusable``,
     ``database-not-synced``, ``tls-file-missing``, ``tls-file-invalid``, ``challenge-key-missing``,
     ``challenge-key-invalid``, ``signing-key-missing``, ``signing-key-invalid``, ``ek-ca-invalid``,
-    ``port-in-use``, ``address-unusable``,
-    ``credential-exists``, ``password-invalid``, ``installation-faulty``.
+    ``port-in-use``, ``address-unusable``, ``policy-file-invalid``, ``keystone-unusable``,
+    ``credential-exists``, ``credential-unknown``, ``password-invalid``, ``installation-faulty``.
 
     :param code: stable, kebab-case.
     :param message: a sentence for people.
@@ -59,7 +65,13 @@ class Settings:
     database: str = field(repr=False)
     config_files: tuple[str, ...] = ()
     """Those that were read."""
-    expiry_warning: float = 14 * 86_400.0
+    proxies: tuple[Network, ...] = ()
+    client_certificates: Mapping[str, str] = field(default_factory=dict)
+    """Role by name."""
+    challenges_per_minute: int = 0
+    enrolments_per_minute: int = 0
+    conf: cfg.ConfigOpts | None = field(default=None, repr=False, compare=False)
+    """What it was read from, for libraries that have options of their own."""
 
     @property
     def challenge_key(self) -> Path:
@@ -100,9 +112,13 @@ class Settings:
                 verdict_lifetime=attestation.verdict_lifetime,
                 challenge_lifetime=attestation.challenge_lifetime,
                 verdict_lease=attestation.verdict_lease,
-                expiry_warning=attestation.expiry_warning,
                 database=conf.database.connection or f"sqlite:///{state_dir / 'oat.sqlite'}",
                 config_files=tuple(conf.config_file or ()),
+                proxies=tuple(map(_network, api.proxies)),
+                client_certificates=_certificate_roles(api.client_certificate),
+                challenges_per_minute=api.challenges_per_minute,
+                enrolments_per_minute=api.enrolments_per_minute,
+                conf=conf,
             )
         except (cfg.Error, ValueError) as error:
             raise StartError("configuration", " ".join(str(error).split())) from error
@@ -122,6 +138,26 @@ class Settings:
                 "[attestation] verdict_lifetime has to be longer than challenge_lifetime, "
                 "for it counts from the moment the challenge was issued",
             )
+
+
+def _network(text: str) -> Network:
+    try:
+        return ipaddress.ip_network(text.strip())
+    except ValueError as error:
+        raise StartError("configuration", f"[api] proxies: {error}") from error
+
+
+def _certificate_roles(lines: Iterable[str]) -> dict[str, str]:
+    roles = {}
+    for line in lines:
+        role, _, name = line.strip().partition(" ")
+        if role not in _ROLES or not name.strip():
+            raise StartError(
+                "configuration",
+                f"[api] client_certificate {line!r} is no role ({', '.join(_ROLES)}) and name",
+            )
+        roles[name.strip()] = role
+    return roles
 
 
 def is_loopback(host: str) -> bool:

@@ -73,12 +73,57 @@ number of processors if more than ten thousand hosts attest each minute.
         "auth_strategy",
         default="http_basic",
         choices=[
-            ("http_basic", "tokens for programs, user names and passwords for people"),
+            ("http_basic", "user names and passwords for people"),
+            ("keystone", "tokens of keystone, see [keystone_authtoken]"),
             ("noauth", "whoever reaches the port may do everything"),
         ],
         help="""
-How operators and schedulers are told from strangers. ``noauth`` is refused unless ``bind_host`` is
-a loopback address. Agents need no credential in either case: their TPM signs what they send.
+How people are told from strangers. Programs may show a token of ``oat-manage token create`` with
+either of the first two. ``noauth`` is refused unless ``bind_host`` is a loopback address. Agents
+need no credential in any case: their TPM signs what they send.
+""",
+    ),
+    cfg.ListOpt(
+        "proxies",
+        default=[],
+        help="""
+Addresses or networks of the proxies and load balancers in front of this service, such as
+``192.0.2.10,2001:db8::/64``. What these say in ``X-Forwarded-For``, ``X-Forwarded-Proto``,
+``X-Forwarded-Host``, ``X-Forwarded-Prefix`` and ``Client-Cert`` is believed; from any other address
+these headers are dropped. A proxy that is not listed looks like one client that sends everything,
+and soon comes to its limits.
+""",
+    ),
+    cfg.MultiStrOpt(
+        "client_certificate",
+        default=[],
+        help="""
+A role (``service``, ``reader`` or ``admin``) and the name in a client certificate that has it, such
+as ``service DNS:nova-1.example.org``. May be given several times. The name is ``DNS:``, ``URI:`` or
+``email:`` and an alternative name of the certificate, or its whole subject as in RFC 4514
+(``CN=nova-1,O=Example``).
+
+The certificate is one that a TLS proxy among ``proxies`` has checked and hands on in the header
+``Client-Cert`` (RFC 9440, or PEM with the escapes of a URL).
+""",
+    ),
+    cfg.IntOpt(
+        "challenges_per_minute",
+        default=1200,
+        min=0,
+        help="""
+Challenges an address may ask for in a minute, from each worker process; more are answered with 429
+and Retry-After. Raise it if more hosts than that reach the service from one address, through NAT.
+0 is no limit. This machine's own addresses have none.
+""",
+    ),
+    cfg.IntOpt(
+        "enrolments_per_minute",
+        default=120,
+        min=0,
+        help="""
+Enrolments an address may begin in a minute, from each worker process. See
+``challenges_per_minute``.
 """,
     ),
 ]
@@ -141,15 +186,6 @@ host its trust.
         help="""
 Seconds in which a challenge has to be answered. Slow TPMs need some; a longer time only lets
 evidence be older when it arrives.
-""",
-    ),
-    cfg.FloatOpt(
-        "expiry_warning",
-        default=14 * 86400.0,
-        min=0.0,
-        help="""
-Seconds before the end of a reference set when ``oat reference list`` shows it as expiring and the
-verdicts that rest on it carry a warning. A longer time leaves more room to take new values.
 """,
     ),
     cfg.FloatOpt(

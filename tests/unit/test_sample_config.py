@@ -16,7 +16,8 @@ import re
 from pathlib import Path
 
 import pytest
-from oslo_config import generator
+from oslo_config import cfg, generator
+from oslo_policy import generator as policy_generator
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RECIPES = sorted((REPOSITORY / "etc" / "oat-config-generator").glob("*.conf"))
@@ -86,11 +87,24 @@ def test_all_namespaces_have_a_sample_and_all_samples_a_recipe():
         if line.startswith("namespace")
     }
     assert {name for name in used if name.startswith(OUR_NAMESPACES)} == namespaces
-    assert {_output_of(recipe) for recipe in RECIPES} == set((REPOSITORY / "etc/oat").iterdir())
+    samples = set((REPOSITORY / "etc/oat").glob("*.conf"))
+    assert {_output_of(recipe) for recipe in RECIPES} == samples
     remedy = (REPOSITORY / "tox.ini").read_text()
     assert [
         recipe.name for recipe in RECIPES if f"--config-file {_relative(recipe)}" in remedy
     ] == [recipe.name for recipe in RECIPES]
+
+
+def test_the_sample_of_the_rules_says_what_the_routes_say(tmp_path):
+    recipe = REPOSITORY / "etc/oat-policy-generator.conf"
+    made = tmp_path / "made"
+    policy_generator.generate_sample(
+        ["--config-file", str(recipe), "--output-file", str(made)], cfg.ConfigOpts()
+    )
+    kept = REPOSITORY / "etc/oat/policy.yaml.sample"
+    remedy = f"run: oslopolicy-sample-generator --config-file {_relative(recipe)}"
+    assert kept.read_text() == made.read_text(), remedy
+    assert f"--config-file {_relative(recipe)}" in (REPOSITORY / "tox.ini").read_text()
 
 
 def _relative(path):

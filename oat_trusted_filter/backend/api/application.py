@@ -11,7 +11,6 @@
 # under the License.
 """The WSGI application: routes to handlers, errors to problem documents."""
 
-import uuid
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -19,49 +18,55 @@ import falcon
 from oslo_log import log as logging
 
 from oat_trusted_filter.backend.api import problems, queries
-from oat_trusted_filter.backend.api.auth import authorise
+from oat_trusted_filter.backend.api.access import Access
+from oat_trusted_filter.backend.api.keystone import WithKeystone
 from oat_trusted_filter.backend.api.problems import Problem
+from oat_trusted_filter.backend.api.proxy import BehindProxies
+from oat_trusted_filter.backend.api.request_id import RequestIds
 from oat_trusted_filter.backend.api.routes import ROUTES, Route
 from oat_trusted_filter.backend.api.service import Service
 
 LOG = logging.getLogger(__name__)
 
-_REQUEST_ID = "X-OpenStack-Request-ID"
 
+def make_application(
+    service: Service, routes: Iterable[Route] = ROUTES
+) -> Callable[..., Iterable[bytes]]:
+    """The WSGI application for one worker.
 
-def make_application(service: Service, routes: Iterable[Route] = ROUTES) -> falcon.App:
-    """The application for one worker."""
-    app = falcon.App(middleware=[_RequestIds()])
+    :raises StartError: ``policy-file-invalid`` or ``keystone-unusable``.
+    """
+    app = falcon.App(middleware=[RequestIds()])
     app.req_options.strip_url_path_trailing_slash = False
     app.add_error_handler(Exception, _on_error)
     app.add_error_handler(falcon.HTTPError, _on_http_error)
     resources: dict[str, _Resource] = {}
-    for route in routes:
+    table = tuple(routes)
+    access = Access(table, service.settings.conf)
+    for route in table:
         resource = resources.setdefault(route.path, _Resource())
-        setattr(resource, f"on_{route.method.lower()}", _responder(service, route))
+        setattr(resource, f"on_{route.method.lower()}", _responder(service, access, route))
     for path, resource in resources.items():
         app.add_route(path, resource)
-    return app
+    settings = service.settings
+    if settings.auth_strategy == "keystone" and settings.conf is not None:
+        return BehindProxies(WithKeystone(app, settings.conf), settings.proxies)
+    return BehindProxies(app, settings.proxies)
 
 
 class _Resource:
     """What falcon looks for the methods of a path in."""
 
 
-class _RequestIds:
-    """Every request has a name by which its failure is found in the log."""
+def _responder(service: Service, access: Access, route: Route) -> Callable[..., None]:
+    limit = None if route.limit is None else service.limits[route.limit]
 
-    def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
-        req.context.request_id = f"req-{uuid.uuid4()}"
-        resp.set_header(_REQUEST_ID, req.context.request_id)
-
-
-def _responder(service: Service, route: Route) -> Callable[..., None]:
     def respond(req: falcon.Request, resp: falcon.Response, **parameters: str) -> None:
+        if limit is not None:
+            limit.count(req)
         if route.role is not None:
-            holder = service.authenticator.holder(req)
-            authorise(holder, route.role)
-            req.context.holder = holder
+            req.context.holder = service.authenticator.holder(req)
+            access.check(req.context.holder, route)
         if route.query is not None:
             req.context.query = queries.read(req, route.query)
         route.handler(service, req, resp, **parameters)

@@ -9,10 +9,10 @@
 # WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 # License for the specific language governing permissions and limitations
 # under the License.
-"""Who calls, and what the caller may do.
+"""Who calls.
 
-A strategy looks at a request and says who has sent it. There are two so far; one for keystone's
-tokens would be a third class here and a third name in :func:`make_authenticator`.
+A strategy looks at a request and says who has sent it. What he may do is for
+:mod:`oat_trusted_filter.backend.api.access`.
 """
 
 import base64
@@ -23,25 +23,28 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Protocol
 
-import bcrypt
 import falcon
+from oslo_context.context import RequestContext
 
+from oat_trusted_filter.backend import passwords
+from oat_trusted_filter.backend.api.client_certificate import CertificateHolders
 from oat_trusted_filter.backend.api.problems import Problem
+from oat_trusted_filter.backend.settings import Settings
 from oat_trusted_filter.backend.store import credentials
-from oat_trusted_filter.backend.store.credentials import ADMIN, ROLES, Holder
+from oat_trusted_filter.backend.store.credentials import ADMIN, Holder
 from oat_trusted_filter.backend.store.engine import Store
 
-_CHALLENGES = 'Bearer realm="oat", Basic realm="oat", charset="UTF-8"'
+_BEARER = 'Bearer realm="oat"'
+_BASIC = 'Basic realm="oat", charset="UTF-8"'
 _LONGEST_CREDENTIAL = 1024
-#: Seconds a password that was right is not checked with bcrypt again.
+#: Seconds a password that was right is not checked again.
 _REMEMBER_SECONDS = 60.0
 _REMEMBER_MOST = 256
 #: Seconds a log-in waits for others that are being checked.
 _QUEUE_SECONDS = 3.0
-# A hash no password has; checked in place of that of a person there is not.
-_NOBODY = bcrypt.hashpw(secrets.token_bytes(16), bcrypt.gensalt()).decode("ascii")
 
 
 class Authenticator(Protocol):
@@ -59,33 +62,63 @@ class NoAuthenticator:
 
     def holder(self, req: falcon.Request) -> Holder:
         """Whoever asks."""
-        return Holder("noauth", ADMIN)
+        return Holder("noauth", frozenset({ADMIN}))
 
 
-class StoredCredentials:
-    """Tokens of programs (``Bearer``) and passwords of people (``Basic``)."""
+class _Programs:
+    """What every other strategy takes from programs: tokens (``Bearer``) and certificates."""
 
-    def __init__(self, store: Store) -> None:
+    challenges = _BEARER
+
+    def __init__(
+        self, store: Store, certificates: CertificateHolders, clock: Callable[[], int]
+    ) -> None:
         self._store = store
-        self._passwords = PasswordCheck()
+        self._certificates = certificates
+        self._clock = clock
 
     def holder(self, req: falcon.Request) -> Holder:
-        """Whose token or password it is."""
+        """Whose token, password or certificate it is."""
         header = req.get_header("Authorization")
-        if not header:
-            raise _unauthorized("credential-missing", "this route needs a credential")
-        scheme, _, value = header.strip().partition(" ")
-        value = value.strip()
-        holder = None
-        if value and len(value) <= _LONGEST_CREDENTIAL:
-            if scheme.lower() == "bearer":
-                with self._store.read() as connection:
-                    holder = credentials.holder_of(connection, value)
-            elif scheme.lower() == "basic":
-                holder = self._person(value)
+        if header:
+            scheme, _, value = header.strip().partition(" ")
+            value = value.strip()
+            holder = None
+            if value and len(value) <= _LONGEST_CREDENTIAL:
+                holder = self._shown(scheme.lower(), value)
+            if holder is None:
+                raise self._refused("credential-wrong", "the credential is not valid")
+            return holder
+        holder = self._certificates.holder(req)
         if holder is None:
-            raise _unauthorized("credential-wrong", "the credential is not valid")
+            raise self._refused("credential-missing", "this route needs a credential")
         return holder
+
+    def _shown(self, scheme: str, value: str) -> Holder | None:
+        if scheme != "bearer":
+            return None
+        with self._store.read() as connection:
+            return credentials.holder_of(connection, value, self._clock())
+
+    def _refused(self, code: str, detail: str) -> Problem:
+        return Problem(code, detail, headers={"WWW-Authenticate": self.challenges})
+
+
+class StoredCredentials(_Programs):
+    """Passwords of people as well (``Basic``)."""
+
+    challenges = f"{_BEARER}, {_BASIC}"
+
+    def __init__(
+        self, store: Store, certificates: CertificateHolders, clock: Callable[[], int]
+    ) -> None:
+        super().__init__(store, certificates, clock)
+        self._passwords = PasswordCheck()
+        # A hash no password has; checked in place of that of a person there is not.
+        self._nobody = passwords.password_hash(secrets.token_urlsafe())
+
+    def _shown(self, scheme: str, value: str) -> Holder | None:
+        return self._person(value) if scheme == "basic" else super()._shown(scheme, value)
 
     def _person(self, value: str) -> Holder | None:
         try:
@@ -96,8 +129,24 @@ class StoredCredentials:
             return None
         with self._store.read() as connection:
             person = credentials.user(connection, name)
-        right = self._passwords.right(password, person.password_hash if person else _NOBODY)
-        return Holder(person.name, person.role) if person is not None and right else None
+        right = self._passwords.right(password, person.password_hash if person else self._nobody)
+        return Holder(name, frozenset({person.role})) if person is not None and right else None
+
+
+class KeystoneTokens(_Programs):
+    """Tokens of keystone (``X-Auth-Token``), which keystonemiddleware has looked at before."""
+
+    challenges = f"Keystone, {_BEARER}"
+
+    def holder(self, req: falcon.Request) -> Holder:
+        """Whose token it is, with the roles he has where the token is for."""
+        if req.get_header("X-Auth-Token") is None:
+            return super().holder(req)
+        if req.get_header("X-Identity-Status") != "Confirmed":
+            raise self._refused("credential-wrong", "keystone does not know this token")
+        values = RequestContext.from_environ(req.env).to_policy_values()
+        name = req.get_header("X-User-Name") or values["user_id"] or "unknown"
+        return Holder(name, frozenset(values["roles"]), values=values)
 
 
 class PasswordCheck:
@@ -130,7 +179,7 @@ class PasswordCheck:
                 headers={"Retry-After": str(int(_QUEUE_SECONDS))},
             )
         try:
-            right = _matches(password, password_hash)
+            right = passwords.matches(password, password_hash)
             if right:
                 self._known[mark] = time.monotonic() + _REMEMBER_SECONDS
                 if len(self._known) > _REMEMBER_MOST:
@@ -140,29 +189,9 @@ class PasswordCheck:
             self._turn.release()
 
 
-def make_authenticator(strategy: str, store: Store) -> Authenticator:
-    """The strategy of this name, as in ``[api] auth_strategy``."""
-    return NoAuthenticator() if strategy == "noauth" else StoredCredentials(store)
-
-
-def authorise(holder: Holder, role: str) -> None:
-    """Check that the caller has a role or one that includes it.
-
-    :raises Problem: ``role-insufficient``.
-    """
-    if ROLES.index(holder.role) < ROLES.index(role):
-        raise Problem(
-            "role-insufficient",
-            f"{holder.name} has the role {holder.role}, and this takes the role {role}",
-        )
-
-
-def _matches(password: str, password_hash: str) -> bool:
-    try:
-        return bcrypt.checkpw(password.encode(), password_hash.encode("ascii"))
-    except ValueError:
-        return False  # longer than any password can be, or with a NUL
-
-
-def _unauthorized(code: str, detail: str) -> Problem:
-    return Problem(code, detail, headers={"WWW-Authenticate": _CHALLENGES})
+def make_authenticator(settings: Settings, store: Store, clock: Callable[[], int]) -> Authenticator:
+    """The strategy the configuration names."""
+    if settings.auth_strategy == "noauth":
+        return NoAuthenticator()
+    kind = KeystoneTokens if settings.auth_strategy == "keystone" else StoredCredentials
+    return kind(store, CertificateHolders(settings.client_certificates), clock)

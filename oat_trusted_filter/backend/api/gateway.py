@@ -20,7 +20,6 @@ import asyncio
 import contextlib
 import io
 import sys
-import uuid
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -30,6 +29,7 @@ from oslo_log import log as logging
 
 from oat_trusted_filter.backend.api.exchange import LARGE_BODY, MIB
 from oat_trusted_filter.backend.api.problems import CONTENT_TYPE, Problem
+from oat_trusted_filter.backend.api.request_id import new_request_id
 
 LOG = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ class Gateway:
         try:
             reply = await self._reply(scope, protocol)
         except Problem as problem:
-            request_id = f"req-{uuid.uuid4()}"
+            request_id = new_request_id()
             headers = [("Content-Type", CONTENT_TYPE), ("Cache-Control", "no-store")]
             headers += problem.headers.items()
             reply = _Reply(problem.status, headers, problem.document(request_id))
@@ -183,7 +183,7 @@ def environment(scope: Any, body: bytes) -> dict[str, Any]:
         "SERVER_NAME": server,
         "SERVER_PORT": port,
         "SERVER_PROTOCOL": f"HTTP/{scope.http_version}",
-        "REMOTE_ADDR": scope.client.rpartition(":")[0],
+        "REMOTE_ADDR": scope.client.rpartition(":")[0].strip("[]"),
         "CONTENT_LENGTH": str(len(body)),
         "wsgi.version": (1, 0),
         "wsgi.url_scheme": scope.scheme,

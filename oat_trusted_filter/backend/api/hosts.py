@@ -26,6 +26,7 @@ from oat_trusted_filter.backend.api.fields import (
 )
 from oat_trusted_filter.backend.api.hosts_view import host_document
 from oat_trusted_filter.backend.api.problems import Problem
+from oat_trusted_filter.backend.api.queries import region_for
 from oat_trusted_filter.backend.api.service import Service
 from oat_trusted_filter.backend.appraisal.boot_log import read_boot_log
 from oat_trusted_filter.backend.store import hosts, listing, verdicts
@@ -57,28 +58,25 @@ def index(service: Service, req: falcon.Request, resp: falcon.Response) -> None:
     service.snapshots.settle(service.clock())
     with service.store.read() as connection:
         found = listing.everything(connection, region)
-        known = service.rules.now(connection)
-    now = service.clock()
-    answer(resp, {"hosts": [host_document(item, known, now) for item in found]})
+    answer(resp, {"hosts": [host_document(item) for item in found]})
 
 
 def show(service: Service, req: falcon.Request, resp: falcon.Response, name: str) -> None:
     """One host with all that is known about it."""
     service.snapshots.settle(service.clock())
     with service.store.read() as connection:
-        host = chosen(connection, checked_host(name), req.context.query.region)
+        host = _chosen(connection, checked_host(name), req.context.query.region)
         found = listing.one(connection, host.id)
-        measured = ima_store.load(connection, host.id)
-        known = service.rules.now(connection)
+        known = ima_store.load(connection, host.id)
     if found is None:
         raise _unknown(name)
-    document = host_document(found, known, service.clock(), complete=True)
-    answer(resp, {**document, "ima": ima.shown(measured)})
+    answer(resp, {**host_document(found, complete=True), "ima": ima.shown(known)})
 
 
 def register(service: Service, req: falcon.Request, resp: falcon.Response) -> None:
     """Expect an endorsement key: it is approved as soon as it has proven itself."""
     body = decoded_strictly(read_body(req), RegisterBody)
+    region_for(req, body.region)
     now = service.clock()
 
     def transaction(connection: Connection) -> Host:
@@ -87,19 +85,20 @@ def register(service: Service, req: falcon.Request, resp: falcon.Response) -> No
         return host
 
     host = service.store.write(transaction)
-    log_act(req, "registered", host)
-    answer_with(service, resp, host, 201)
+    _log_act(req, "registered", host)
+    _answer_with(service, resp, host, 201)
 
 
 def approve(service: Service, req: falcon.Request, resp: falcon.Response, name: str) -> None:
     """Let a host take part whose endorsement key has proven itself."""
     body = decoded_strictly(read_body(req), ApproveBody)
+    region = region_for(req, body.region)
     checked_host(name)
 
     def transaction(connection: Connection) -> Host:
         found = [
             item
-            for item in hosts.named(connection, body.region, name)
+            for item in hosts.named(connection, region, name)
             if item.ek_fingerprint == body.ek_fingerprint
         ]
         if not found:
@@ -115,8 +114,8 @@ def approve(service: Service, req: falcon.Request, resp: falcon.Response, name: 
         return host
 
     host = service.store.write(transaction)
-    log_act(req, "approved", host)
-    answer_with(service, resp, host, 200)
+    _log_act(req, "approved", host)
+    _answer_with(service, resp, host, 200)
 
 
 def delete(service: Service, req: falcon.Request, resp: falcon.Response, name: str) -> None:
@@ -141,14 +140,14 @@ def delete(service: Service, req: falcon.Request, resp: falcon.Response, name: s
         return found
 
     for host in service.store.write(transaction):
-        log_act(req, "deleted", host)
+        _log_act(req, "deleted", host)
     resp.status = 204
 
 
 def boot_log(service: Service, req: falcon.Request, resp: falcon.Response, name: str) -> None:
     """The events of the boot log a host has proven last."""
     with service.store.read() as connection:
-        host = chosen(connection, checked_host(name), req.context.query.region)
+        host = _chosen(connection, checked_host(name), req.context.query.region)
         found = listing.one(connection, host.id)
         digest = None if found is None or found.verdict is None else found.verdict.boot_log_digest
         data = None if digest is None else verdicts.boot_log(connection, digest)
@@ -172,21 +171,18 @@ def chosen_approved(connection: Connection, name: str, region: str | None) -> Ho
 
     :raises Problem: ``host-unknown``, ``host-pending`` or ``host-ambiguous``.
     """
-    host = chosen(connection, name, region)
+    host = _chosen(connection, name, region)
     if host.state != APPROVED:
         raise Problem("host-pending", f"host {name} is not approved")
     return host
 
 
-def chosen(connection: Connection, name: str, region: str | None) -> Host:
-    """The binding a name stands for: the approved one, or else the only one.
-
-    :raises Problem: ``host-unknown`` or ``host-ambiguous``.
-    """
+def _chosen(connection: Connection, name: str, region: str | None) -> Host:
+    """The binding a name stands for: the approved one, or else the only one."""
     found = hosts.named(connection, region, name)
     if not found and name.isdigit() and len(name) < 19:
         by_number = hosts.by_id(connection, int(name))
-        found = [] if by_number is None else [by_number]
+        found = [item for item in (by_number,) if item and region in (None, item.region)]
     if not found:
         raise _unknown(name)
     _one_region(name, found)
@@ -215,18 +211,15 @@ def _unknown(name: str) -> Problem:
     return Problem("host-unknown", f"there is no host {name}")
 
 
-def answer_with(service: Service, resp: falcon.Response, host: Host, status: int) -> None:
-    """Answer with a host as it is now."""
+def _answer_with(service: Service, resp: falcon.Response, host: Host, status: int) -> None:
     with service.store.read() as connection:
         found = listing.one(connection, host.id)
-        known = service.rules.now(connection)
     if found is None:
         raise _unknown(host.host)
-    answer(resp, host_document(found, known, service.clock()), status)
+    answer(resp, host_document(found), status)
 
 
-def log_act(req: falcon.Request, what: str, host: Host) -> None:
-    """Write to the log who did what to a host."""
+def _log_act(req: falcon.Request, what: str, host: Host) -> None:
     LOG.info(
         "%s %s host %s%s with endorsement key %s", req.context.holder.name, what, host.host,
         f" in region {host.region}" if host.region else "", host.ek_fingerprint,

@@ -26,7 +26,10 @@ _JSON = "application/json"
 _REFERENCES = "#/components/schemas/{name}"
 #: What every route may answer with, and those that take a credential, and those with a body.
 _ALWAYS = ("request-invalid", "field-invalid", "database-unavailable", "internal-error")
-_GUARDED = ("credential-missing", "credential-wrong", "role-insufficient", "too-many-attempts")
+_GUARDED = (
+    "credential-missing", "credential-wrong", "role-insufficient", "region-insufficient",
+    "too-many-attempts", "keystone-unavailable",
+)  # fmt: skip
 _WITH_BODY = (
     "body-missing", "body-invalid", "body-too-slow", "body-length-missing", "body-too-large",
     "content-type", "content-encoding",
@@ -34,6 +37,7 @@ _WITH_BODY = (
 _SCHEMES = {
     "token": {"type": "http", "scheme": "bearer", "description": "A token of oat-manage."},
     "password": {"type": "http", "scheme": "basic", "description": "A person."},
+    "keystone": {"type": "apiKey", "in": "header", "name": "X-Auth-Token"},
 }
 
 
@@ -63,7 +67,8 @@ def codes(route: Route) -> tuple[str, ...]:
     """All codes of the registry a route may refuse with."""
     guarded = _GUARDED if route.role is not None else ()
     with_body = _WITH_BODY if route.body is not None else ()
-    return (*route.problems, *_ALWAYS, *guarded, *with_body)
+    limited = () if route.limit is None else ("too-many-requests",)
+    return (*route.problems, *_ALWAYS, *guarded, *with_body, *limited)
 
 
 def _operation(route: Route, schema_of: dict[Any, Any]) -> dict[str, Any]:

@@ -47,7 +47,9 @@ STATUS: Mapping[str, int] = {
     "credential-missing": 401,
     "credential-wrong": 401,
     "role-insufficient": 403,
+    "region-insufficient": 403,
     "too-many-attempts": 429,
+    "too-many-requests": 429,
     # challenges and evidence
     "challenge-malformed": 400,
     "challenge-invalid": 403,
@@ -73,16 +75,13 @@ STATUS: Mapping[str, int] = {
     "reference-set-unknown": 404,
     "reference-set-exists": 409,
     "policy-unknown": 404,
-    "policy-ambiguous": 409,
-    "policy-in-use": 409,
-    "edit-conflict": 409,
-    "override-invalid": 400,
     "host-without-evidence": 409,
     # enforcers
     "too-many-enforcers": 409,
     # the service
     "conflict": 409,
     "service-busy": 503,
+    "keystone-unavailable": 503,
     "database-unavailable": 503,
     "internal-error": 500,
 }
@@ -146,9 +145,7 @@ def from_error(error: Exception) -> Problem | None:
         return error
     if isinstance(error, store_errors.Refused):
         return Problem(error.code, str(error))
-    if isinstance(error, DocumentError):
-        return Problem(error.code, str(error), status=400, extra={"field": error.field})
-    if isinstance(error, FormatError):
+    if isinstance(error, FormatError | DocumentError):
         return Problem(error.code, str(error), status=400)
     if isinstance(error, IntegrityError):
         return Problem("conflict", "somebody else has changed the same thing at this moment")

@@ -34,7 +34,7 @@ class BindingQuery(RegionQuery, forbid_unknown_fields=True):
     ek_fingerprint: Digest | None = None
 
 
-class SinceQuery(msgspec.Struct, forbid_unknown_fields=True):
+class SinceQuery(RegionQuery, forbid_unknown_fields=True):
     """What the caller knows already."""
 
     since: (
@@ -53,9 +53,26 @@ def read(req: falcon.Request, kind: type[T]) -> T:
     """The query of a request as a record.
 
     :raises Problem: ``field-invalid``, also for a parameter that is not known or comes twice: a
-        filter with a slip in it must not show everything.
+        filter with a slip in it must not show everything. ``region-insufficient``.
     """
     try:
-        return msgspec.convert(req.params, kind, strict=False)
+        query = msgspec.convert(req.params, kind, strict=False)
     except msgspec.ValidationError as error:
         raise Problem("field-invalid", f"query: {error}") from error
+    if isinstance(query, RegionQuery):
+        query.region = region_for(req, query.region)
+    return query
+
+
+def region_for(req: falcon.Request, asked: str | None) -> str | None:
+    """The region a request is about; None: all of them.
+
+    :param asked: what it says itself.
+    :raises Problem: ``region-insufficient``, the credential is for another one.
+    """
+    only: str | None = req.context.holder.region
+    if only is None or asked == only:
+        return asked
+    if asked is None:
+        return only
+    raise Problem("region-insufficient", f"the credential is for region {only or '(none)'} only")

@@ -43,6 +43,10 @@ class Route(NamedTuple):
     """Codes it may refuse with, beside those every route has."""
     passed_on: tuple[int, ...] = ()
     """Statuses under which it passes on codes of the parts below."""
+    limit: str | None = None
+    """Which limit for each address counts its requests; None: none."""
+    regional: bool = False
+    """Whether credentials for one region may use it: it shows and changes nothing of others."""
 
     @property
     def noun(self) -> str:

@@ -18,7 +18,6 @@ import falcon
 import msgspec
 
 from oat_trusted_filter.backend.api import (
-    bindings,
     challenges,
     enforcers,
     enrolments,
@@ -61,7 +60,7 @@ ROUTES = (
     Route(
         "POST", "/v1/enrolments", PUBLIC, enrolments.create,
         body=enrolments.EnrolmentBody, reply=replies.EnrolmentBegun, status=201,
-        problems=("banks-invalid", "ek-software-tpm"), passed_on=(400, 403),
+        problems=("banks-invalid", "ek-software-tpm"), passed_on=(400, 403), limit="enrolments",
     ),
     Route(
         "PUT", "/v1/enrolments/{number}", PUBLIC, enrolments.activate,
@@ -70,59 +69,44 @@ ROUTES = (
     ),
     Route(
         "POST", "/v1/challenges", PUBLIC, challenges.create,
-        body=challenges.ChallengeRequest, reply=replies.ChallengeDocument,
+        body=challenges.ChallengeRequest, reply=replies.ChallengeDocument, limit="challenges",
     ),
     Route(
         "POST", "/v1/evidence", PUBLIC, evidence.submit,
         body=submission.EvidenceBody, reply=replies.Judgement,
         problems=(
             "challenge-malformed", "challenge-invalid", "challenge-expired", "challenge-spent",
-            "host-unknown", "host-pending", "host-ambiguous", "policy-unknown", "policy-ambiguous",
-            "boot-log-digest", "boot-log-needed",
+            "host-unknown", "host-pending", "host-ambiguous", "boot-log-digest", "boot-log-needed",
             "ima-offset", "tpm-cleared", "ek-software-tpm", "verifier-error", "service-busy",
         ),
         passed_on=(400, 403, 422),
     ),
     Route(
         "GET", "/v1/hosts", READER, hosts.index,
-        reply=replies.HostsDocument, query=queries.RegionQuery,
+        reply=replies.HostsDocument, query=queries.RegionQuery, regional=True,
     ),
     Route(
         "POST", "/v1/hosts", ADMIN, hosts.register,
         body=hosts.RegisterBody, reply=replies.HostDocument, status=201,
-        problems=("host-already-approved",),
+        problems=("host-already-approved",), regional=True,
     ),
     Route(
         "GET", "/v1/hosts/{name}", READER, hosts.show,
-        reply=replies.HostDocument, query=queries.RegionQuery, problems=_HOST,
-    ),
-    Route(
-        "PATCH", "/v1/hosts/{name}", ADMIN, bindings.change,
-        body=bindings.ChangeBody, reply=replies.HostDocument,
-        problems=(*_HOST, "policy-unknown", "policy-ambiguous", "service-busy"), passed_on=(400,),
+        reply=replies.HostDocument, query=queries.RegionQuery, problems=_HOST, regional=True,
     ),
     Route(
         "DELETE", "/v1/hosts/{name}", ADMIN, hosts.delete,
-        status=204, query=queries.BindingQuery, problems=_HOST,
+        status=204, query=queries.BindingQuery, problems=_HOST, regional=True,
     ),
     Route(
         "POST", "/v1/hosts/{name}/approve", ADMIN, hosts.approve,
         body=hosts.ApproveBody, reply=replies.HostDocument,
-        problems=(*_HOST, "host-already-approved", "host-not-enrolled"),
+        problems=(*_HOST, "host-already-approved", "host-not-enrolled"), regional=True,
     ),
     Route(
         "GET", "/v1/hosts/{name}/boot-log", READER, hosts.boot_log,
         reply=replies.BootLogDocument, query=queries.RegionQuery,
-        problems=(*_HOST, "host-without-evidence"),
-    ),
-    Route(
-        "PUT", "/v1/hosts/{name}/override", ADMIN, bindings.override,
-        body=bindings.OverrideBody, reply=replies.HostDocument,
-        problems=(*_HOST, "host-pending", "override-invalid", "service-busy"),
-    ),
-    Route(
-        "DELETE", "/v1/hosts/{name}/override", ADMIN, bindings.clear_override,
-        status=204, query=queries.RegionQuery, problems=(*_HOST, "service-busy"),
+        problems=(*_HOST, "host-without-evidence"), regional=True,
     ),
     Route(
         "GET", "/v1/reference-sets", READER, reference_sets.index,
@@ -141,13 +125,8 @@ ROUTES = (
         reply=dict[str, Any], problems=("reference-set-unknown",),
     ),
     Route(
-        "PATCH", "/v1/reference-sets/{name}", ADMIN, reference_sets.change,
-        body=reference_sets.ValidityBody, reply=dict[str, Any],
-        problems=("reference-set-unknown", "edit-conflict", "service-busy"), passed_on=(400,),
-    ),
-    Route(
         "DELETE", "/v1/reference-sets/{name}", ADMIN, reference_sets.delete,
-        status=204, problems=("reference-set-unknown", "edit-conflict", "service-busy"),
+        status=204, problems=("reference-set-unknown", "service-busy"),
     ),
     Route("GET", "/v1/policies", READER, policies.index, reply=replies.PoliciesDocument),
     Route(
@@ -156,21 +135,11 @@ ROUTES = (
     ),
     Route(
         "PUT", "/v1/policies/{name}", ADMIN, policies.put,
-        body=dict[str, Any], reply=dict[str, Any],
-        problems=("edit-conflict", "policy-ambiguous", "service-busy"), passed_on=(400,),
-    ),
-    Route(
-        "DELETE", "/v1/policies/{name}", ADMIN, policies.delete,
-        status=204, problems=("policy-unknown", "policy-in-use", "edit-conflict", "service-busy"),
-    ),
-    Route(
-        "POST", "/v1/policies/{name}/check", ADMIN, policies.check,
-        body=policies.CheckBody, reply=replies.PolicyCheckDocument,
-        problems=("policy-unknown", "policy-ambiguous"), passed_on=(400,),
+        body=dict[str, Any], reply=dict[str, Any], problems=("service-busy",), passed_on=(400,),
     ),
     Route(
         "GET", "/v1/verdicts", SERVICE, verdicts.index,
-        reply=snapshots.Snapshot, query=queries.SinceQuery,
+        reply=snapshots.Snapshot, query=queries.SinceQuery, regional=True,
     ),
     Route(
         "GET", "/v1/enforcers", READER, enforcers.index,

@@ -11,15 +11,15 @@
 # under the License.
 """Everything the handlers work with, made once for a worker."""
 
-import datetime
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from oat_trusted_filter.backend.api.auth import Authenticator, make_authenticator
 from oat_trusted_filter.backend.api.boot_logs import BootLogs
 from oat_trusted_filter.backend.api.challenge import KEY_BYTES, Challenges
+from oat_trusted_filter.backend.api.limits import Limit
 from oat_trusted_filter.backend.api.rules import RuleChanger, RulesBook
 from oat_trusted_filter.backend.api.snapshots import Snapshots
 from oat_trusted_filter.backend.enrolment.certificate import CertificateRefused, load_ca_store
@@ -49,6 +49,7 @@ class Service:
     rule_changer: RuleChanger
     snapshots: Snapshots
     signing: Signing
+    limits: Mapping[str, Limit]
     clock: Callable[[], int]
 
 
@@ -58,24 +59,26 @@ def make_service(settings: Settings, store: Store, clock: Callable[[], int] = _c
     :raises StartError: ``challenge-key-missing``, ``challenge-key-invalid``,
         ``signing-key-missing``, ``signing-key-invalid`` or ``ek-ca-invalid``.
     """
-    boot_logs, book = BootLogs(), RulesBook()
+    boot_logs = BootLogs()
     return Service(
         settings=settings,
         store=store,
-        authenticator=make_authenticator(settings.auth_strategy, store),
+        authenticator=make_authenticator(settings, store, clock),
         challenges=Challenges(
             read_challenge_key(settings.challenge_key), int(settings.challenge_lifetime * 1000)
         ),
         ek_authorities=read_ek_authorities(settings.ek_ca_dir),
         boot_logs=boot_logs,
-        rules=book,
-        rule_changer=RuleChanger(
-            store, boot_logs, book, datetime.timedelta(seconds=settings.expiry_warning)
-        ),
+        rules=RulesBook(),
+        rule_changer=RuleChanger(store, boot_logs),
         snapshots=Snapshots(
             store, lease=settings.verdict_lease, lifetime=settings.verdict_lifetime
         ),  # fmt: skip
         signing=Signing(settings.signing_key),
+        limits={
+            "challenges": Limit(settings.challenges_per_minute),
+            "enrolments": Limit(settings.enrolments_per_minute),
+        },
         clock=clock,
     )
 

@@ -22,6 +22,8 @@ from oat_trusted_filter.backend.store.snapshot import Outlook
 
 #: Milliseconds by which clocks of API servers may differ before a deadline looks too late.
 _TOLERANCE_MS = 5_000
+#: Regions whose answer is kept.
+_MOST_KEPT = 16
 
 
 class HostVerdict(msgspec.Struct):
@@ -83,7 +85,7 @@ class Snapshots:
         self._lease_ms = int(lease * 1000)
         self._latest_ms = int(lifetime * 1000)
         self._lock = threading.Lock()
-        self._written: tuple[Since, bytes] | None = None
+        self._written: dict[str | None, tuple[Since, bytes]] = {}
 
     def settle(self, now: int) -> Outlook:
         """Let verdicts lapse that are due; where the count stands then.
@@ -108,23 +110,30 @@ class Snapshots:
             outlook.first_deadline is not None and outlook.first_deadline < now + self._lease_ms
         )  # fmt: skip
 
-    def answer(self, outlook: Outlook, since: Since | None, now: int) -> bytes:
+    def answer(
+        self, outlook: Outlook, since: Since | None, now: int, region: str | None = None
+    ) -> bytes:
         """The verdicts in JSON: all of them, or those that changed since.
 
         :param outlook: of :meth:`settle`, read before anything else.
+        :param region: only those of this region.
         """
         known = (
             since is not None and since.epoch == outlook.epoch and since.cursor <= outlook.cursor
         )  # fmt: skip
         deleted: list[Name] = []
         if since is None or not known:
-            hosts = self._everything(outlook)
+            hosts = self._everything(outlook, region)
         elif since.cursor == outlook.cursor:
             hosts = b"[]"
         else:
             with self._store.read() as connection:
-                hosts = _written(snapshot.told(connection, since.cursor))
-                deleted = [Name(*name) for name in snapshot.deleted(connection, since.cursor)]
+                hosts = _written(snapshot.told(connection, since.cursor, region))
+                deleted = [
+                    Name(*name)
+                    for name in snapshot.deleted(connection, since.cursor)
+                    if region in (None, name[0])
+                ]
         return msgspec.json.encode(
             Snapshot(
                 epoch=outlook.epoch,
@@ -133,20 +142,24 @@ class Snapshots:
                 full=not known,
                 hosts=msgspec.Raw(hosts),
                 deleted=deleted,
-                lapsing=self._lapsing(outlook, now),
+                lapsing=[
+                    item for item in self._lapsing(outlook, now) if region in (None, item.region)
+                ],
             )
         )
 
-    def _everything(self, outlook: Outlook) -> bytes:
+    def _everything(self, outlook: Outlook, region: str | None) -> bytes:
         place = Since(outlook.epoch, outlook.cursor)
-        written = self._written
+        written = self._written.get(region)
         if written is None or written[0] != place:
             with self._lock:
-                written = self._written
+                written = self._written.get(region)
                 if written is None or written[0] != place:
                     with self._store.read() as connection:
-                        written = (place, _written(snapshot.told(connection)))
-                    self._written = written
+                        written = (place, _written(snapshot.told(connection, None, region)))
+                    if len(self._written) >= _MOST_KEPT:
+                        self._written.clear()
+                    self._written[region] = written
         return written[1]
 
     def _lapsing(self, outlook: Outlook, now: int) -> list[Lapse]:

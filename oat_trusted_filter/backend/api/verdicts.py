@@ -36,7 +36,8 @@ def index(service: Service, req: falcon.Request, resp: falcon.Response) -> None:
         resp.set_header("Cache-Control", "no-store")
         resp.set_headers(headers)
         return
-    answer(resp, service.snapshots.answer(outlook, since, now), headers=headers)
+    body = service.snapshots.answer(outlook, since, now, req.context.query.region)
+    answer(resp, body, headers=headers)
 
 
 def _since(text: str | None) -> Since | None:

@@ -23,13 +23,8 @@ from oslo_config import cfg
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from oat_trusted_filter.backend.manage import signing_key
+from oat_trusted_filter.backend.manage import credentials, signing_key
 from oat_trusted_filter.backend.manage.check import run_checks
-from oat_trusted_filter.backend.manage.credentials import (
-    create_token,
-    create_user,
-    record_act,
-)
 from oat_trusted_filter.backend.manage.files import SECRET, make_folder
 from oat_trusted_filter.backend.manage.initialise import initialise
 from oat_trusted_filter.backend.program import EXIT_OK, fail, open_store, parse_configuration
@@ -42,6 +37,9 @@ PROG = "oat-manage"
 _DESCRIPTION = "Sets up the attestation backend: its database, its certificates, its credentials."
 
 _ROLES_HELP = "service: reads verdicts; reader: reads everything; admin: everything"
+
+_OVERLAP_SECONDS = 86_400
+_MOST_DAYS = 3660
 
 
 def run(argv: Sequence[str]) -> int:
@@ -104,6 +102,23 @@ def _add_commands(commands: Any) -> None:
     create.add_argument(
         "--replace", action="store_true", help="make a token of this name invalid first"
     )
+    create.add_argument("--region", help="the only region of the cloud it is good for")
+    _add(token, "list", _token_list, "list names, roles and times; never the tokens themselves")
+    rotate = _add(token, "rotate", _token_rotate, "make a new token and print it, once")
+    rotate.add_argument("holder", metavar="NAME", help="who it is for")
+    rotate.add_argument(
+        "--overlap",
+        type=_seconds,
+        default=_OVERLAP_SECONDS,
+        metavar="SECONDS",
+        help=f"how long the old one stays valid beside it; a day ({_OVERLAP_SECONDS}) if not given",
+    )
+    for command in (create, rotate):
+        command.add_argument(
+            "--days", type=_days, help="how long it is valid; until it is revoked if not given"
+        )
+    revoke = _add(token, "revoke", _token_revoke, "make a token invalid, and the one before it")
+    revoke.add_argument("holder", metavar="NAME", help="whose it is")
 
     _add(
         commands,
@@ -162,21 +177,52 @@ def _key_list(settings: Settings, arguments: Any) -> None:
 def _key_rotate(settings: Settings, arguments: Any) -> None:
     store = open_store(settings)
     name = signing_key.rotate(settings.signing_key)
-    store.write(lambda connection: record_act(connection, "key.rotate", {"kid": name}))
+    store.write(lambda connection: credentials.record_act(connection, "key.rotate", {"kid": name}))
     store.close()
     _say(name)
 
 
 def _token_create(settings: Settings, arguments: Any) -> None:
     store = open_store(settings)
-    token = create_token(store, arguments.holder, arguments.role, replace=arguments.replace)
+    token = credentials.create_token(
+        store,
+        arguments.holder,
+        arguments.role,
+        replace=arguments.replace,
+        region=arguments.region,
+        days=arguments.days,
+    )
     store.close()
     _say(token)
 
 
+def _token_list(settings: Settings, arguments: Any) -> None:
+    store = open_store(settings)
+    for line in credentials.list_tokens(store):
+        _say(line)
+    store.close()
+
+
+def _token_rotate(settings: Settings, arguments: Any) -> None:
+    store = open_store(settings)
+    _say(
+        credentials.rotate_token(
+            store, arguments.holder, overlap=arguments.overlap, days=arguments.days
+        )
+    )
+    store.close()
+
+
+def _token_revoke(settings: Settings, arguments: Any) -> None:
+    store = open_store(settings)
+    credentials.revoke_token(store, arguments.holder)
+    store.close()
+    _say(f"the token {arguments.holder} is no longer valid")
+
+
 def _user_create(settings: Settings, arguments: Any) -> None:
     store = open_store(settings)
-    create_user(store, arguments.holder, arguments.role, _password())
+    credentials.create_user(store, arguments.holder, arguments.role, _password())
     store.close()
     _say(f"{arguments.holder} may log in as {arguments.role}")
 
@@ -188,6 +234,20 @@ def _password() -> str:
     if getpass.getpass("Again: ") != password:
         raise StartError("password-invalid", "the two are not the same")
     return password
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds <= _MOST_DAYS * 86_400:
+        raise ValueError(text)
+    return seconds
+
+
+def _days(text: str) -> int:
+    days = int(text)
+    if not 0 < days <= _MOST_DAYS:
+        raise ValueError(text)
+    return days
 
 
 def _prepare_sqlite(settings: Settings) -> None:

@@ -12,9 +12,10 @@
 """Who may ask what: tokens of programs and passwords of people."""
 
 import hashlib
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, delete, or_, select, update
 
 from oat_trusted_filter.backend.store.tables import tokens, users
 
@@ -37,7 +38,29 @@ class Holder(NamedTuple):
     """Whoever has shown a credential."""
 
     name: str
+    roles: frozenset[str]
+    region: str | None = None
+    """The only region of the cloud he may ask about; None: all."""
+    values: Mapping[str, Any] = {}
+    """What else access rules may look at."""
+
+
+class Token(NamedTuple):
+    """A token as it is stored. Moments are milliseconds since 1970, digests SHA-256."""
+
+    name: str
+    digest: str
     role: str
+    region: str | None
+    created_at: int
+    expires_at: int | None
+    """None: never."""
+    old_digest: str | None
+    """The token it has replaced."""
+    old_expires_at: int | None
+
+
+_COLUMNS = tuple(tokens.c[name] for name in Token._fields)
 
 
 def token_digest(token: str) -> str:
@@ -45,26 +68,41 @@ def token_digest(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
 
-def holder_of(connection: Connection, token: str) -> Holder | None:
-    """Whose token this is."""
+def holder_of(connection: Connection, shown: str, now: int) -> Holder | None:
+    """Whose token this is; None if it is none, or not valid any more."""
+    digest = token_digest(shown)
     row = connection.execute(
-        select(tokens.c.name, tokens.c.role).where(tokens.c.digest == token_digest(token))
+        select(*_COLUMNS).where(or_(tokens.c.digest == digest, tokens.c.old_digest == digest))
     ).first()
-    return None if row is None else Holder._make(row)
+    if row is None:
+        return None
+    known = Token._make(row)
+    ends = known.expires_at if known.digest == digest else known.old_expires_at
+    if ends is not None and ends <= now:
+        return None
+    return Holder(known.name, frozenset({known.role}), known.region)
 
 
-def has_token(connection: Connection, name: str) -> bool:
-    """Whether there is a token of this name."""
-    query = select(tokens.c.name).where(tokens.c.name == name)
-    return connection.execute(query).first() is not None
+def token(connection: Connection, name: str) -> Token | None:
+    """The token of this name."""
+    row = connection.execute(select(*_COLUMNS).where(tokens.c.name == name)).first()
+    return None if row is None else Token._make(row)
 
 
-def put_token(connection: Connection, name: str, token: str, role: str, now: int) -> None:
-    """Store a token; one of the same name is replaced and no longer valid."""
-    values = {"digest": token_digest(token), "role": role, "created_at": now}
-    replaced = connection.execute(update(tokens).where(tokens.c.name == name).values(values))
-    if replaced.rowcount == 0:
-        connection.execute(tokens.insert().values(name=name, **values))
+def all_tokens(connection: Connection) -> list[Token]:
+    """All of them, by name."""
+    return [Token._make(row) for row in connection.execute(select(*_COLUMNS).order_by("name"))]
+
+
+def put_token(connection: Connection, new: Token) -> None:
+    """Store a token in place of the one of its name, if there is one."""
+    remove_token(connection, new.name)
+    connection.execute(tokens.insert(), new._asdict())
+
+
+def remove_token(connection: Connection, name: str) -> bool:
+    """Let a token, and the one it has replaced, be valid no longer; whether there was one."""
+    return connection.execute(delete(tokens).where(tokens.c.name == name)).rowcount > 0
 
 
 def user(connection: Connection, name: str) -> User | None:

@@ -153,7 +153,7 @@ def test_tokens_of_files_are_valid_again_after_the_database_was_lost(ready):
     assert ready.admin_token == token
     store = Store(f"sqlite:///{ready.state_dir}/oat.sqlite")
     with store.read() as connection:
-        assert credentials.holder_of(connection, token) == ("admin", "admin")
+        assert credentials.holder_of(connection, token, 0).name == "admin"
     store.close()
 
 
@@ -273,7 +273,7 @@ def test_tokens(ready):
     assert ran.stdout.strip() not in ("", token)
 
 
-@pytest.mark.parametrize("password", ["short", "", "x" * 73, "sieben\0acht"])
+@pytest.mark.parametrize("password", ["short", "", "x" * 1025])
 def test_passwords_that_are_none(ready, password):
     ran = ready.manage("user", "create", "ann", stdin=f"{password}\n")
     one_line(ran, 1, "password-invalid")
