@@ -65,6 +65,7 @@ class Settings:
     database: str = field(repr=False)
     config_files: tuple[str, ...] = ()
     """Those that were read."""
+    expiry_warning: float = 14 * 86_400.0
     proxies: tuple[Network, ...] = ()
     client_certificates: Mapping[str, str] = field(default_factory=dict)
     """Role by name."""
@@ -112,6 +113,7 @@ class Settings:
                 verdict_lifetime=attestation.verdict_lifetime,
                 challenge_lifetime=attestation.challenge_lifetime,
                 verdict_lease=attestation.verdict_lease,
+                expiry_warning=attestation.expiry_warning,
                 database=conf.database.connection or f"sqlite:///{state_dir / 'oat.sqlite'}",
                 config_files=tuple(conf.config_file or ()),
                 proxies=tuple(map(_network, api.proxies)),

@@ -189,6 +189,15 @@ evidence be older when it arrives.
 """,
     ),
     cfg.FloatOpt(
+        "expiry_warning",
+        default=14 * 86400.0,
+        min=0.0,
+        help="""
+Seconds before the end of a reference set when ``oat reference list`` shows it as expiring and the
+verdicts that rest on it carry a warning. A longer time leaves more room to take new values.
+""",
+    ),
+    cfg.FloatOpt(
         "verdict_lease",
         default=30.0,
         min=1.0,

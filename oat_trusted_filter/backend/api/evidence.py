@@ -36,7 +36,15 @@ from oat_trusted_filter.backend.api.boot_logs import LazyBootLog
 from oat_trusted_filter.backend.api.exchange import LARGE_BODY, answer, read_body
 from oat_trusted_filter.backend.api.fields import moment, printable
 from oat_trusted_filter.backend.api.problems import STATUS, Problem
-from oat_trusted_filter.backend.api.rules import Rules, findings_json, first_code, milliseconds
+from oat_trusted_filter.backend.api.rules import (
+    Rules,
+    concluded,
+    findings_json,
+    first_code,
+    milliseconds,
+    moment_of,
+    parsed_state,
+)
 from oat_trusted_filter.backend.api.service import Service
 from oat_trusted_filter.backend.api.submission import Submission, read_submission
 from oat_trusted_filter.backend.appraisal import appraise
@@ -48,6 +56,7 @@ from oat_trusted_filter.backend.appraisal.records import (
     EvidenceRefused,
     ImaOffsetNeeded,
     ImaState,
+    Policy,
     PreviousState,
     Verdict,
 )
@@ -68,6 +77,8 @@ _ATTEMPTS = 5
 _NEXT_PART_SECONDS = 1.0
 #: Stored verdicts of a worker between two purges of spent challenges.
 _PURGE_EVERY = 128
+#: So that a single lost round costs a host nothing that has to prove itself more often.
+_ROUNDS_IN_MAX_AGE = 3
 _stored = itertools.count(1)
 
 
@@ -121,15 +132,16 @@ def _judge_and_store(service: Service, submission: Submission) -> Round:
             raise Problem("ek-software-tpm", "software TPMs are not allowed any more")
         rules = service.rules.current(connection, subject.rules)
         log = _boot_log(service, connection, submission)
-        allowed = rules.allow_list(rules.policy(subject.policy), _moment(now))
+        demand = rules.policy_of(subject.policy, subject.labels)
+        allowed = rules.allow_list(demand, moment_of(now))
         stored = known = None
         if allowed is not None:
             stored = ima_store.load(connection, subject.host_id)
             known = ima.state_by(connection, subject.host_id, stored, allowed)
     refused: EvidenceRefused | None = None
     try:
-        verdict = _appraise(submission, subject, rules, log, now, known, allowed)  # 3
-        outcome = _outcome(service, submission, subject, verdict, now)
+        verdict = _appraise(submission, subject, rules, demand, log, now, known, allowed)  # 3
+        outcome = _outcome(service, submission, subject, rules, verdict, now)
         change = None if verdict.ima is None else ima.change_by(verdict.ima, stored)
     except ImaOffsetNeeded as error:
         raise Problem(error.code, str(error), extra={"ima_offset": error.offset}) from error
@@ -137,7 +149,7 @@ def _judge_and_store(service: Service, submission: Submission) -> Round:
         if not error.authentic:
             raise _unproven(service, evidence, error) from error
         refused = error
-        outcome = _refused_outcome(service, submission, subject, error, now)
+        outcome = _refused_outcome(service, submission, subject, rules, error, now)
         # Next time from the start: whatever went wrong with the log heals by itself.
         change = ima.FORGET if error.code.startswith("ima-") else None
     _store(service, submission, subject, outcome, change)  # 4
@@ -155,6 +167,8 @@ def _judge_and_store(service: Service, submission: Submission) -> Round:
         ) from refused  # fmt: skip
     known = None if verdict.ima is None else verdict.ima.state
     interval = service.settings.interval
+    if demand.max_age is not None:
+        interval = min(interval, demand.max_age / _ROUNDS_IN_MAX_AGE)
     if known is not None and not known.complete:
         interval = min(interval, _NEXT_PART_SECONDS)
     offset = 0 if known is None else known.offset
@@ -174,6 +188,7 @@ def _appraise(
     submission: Submission,
     subject: Subject,
     rules: Rules,
+    demand: Policy,
     log: LazyBootLog,
     now: int,
     known: ImaState | None,
@@ -184,7 +199,8 @@ def _appraise(
     :raises EvidenceRefused: as :func:`appraise`.
     :raises Problem: ``verifier-error``, the verifier failed before it knew who had sent this.
     """
-    evidence = replace(submission.evidence, boot_log=log.data)
+    challenged_at = moment_of(submission.challenge.issued_at)
+    evidence = replace(submission.evidence, boot_log=log.data, challenged_at=challenged_at)
     verdict = appraise.appraise_safely(
         evidence,
         Binding(
@@ -194,10 +210,10 @@ def _appraise(
             tuple(subject.banks.split(",")),
             bool(subject.software_tpm),
         ),
-        rules.policy(subject.policy),
+        demand,
         rules.reference_sets,
-        _previous(subject.tpm_state),
-        _moment(now),
+        parsed_state(subject.tpm_state),
+        moment_of(now),
         cast(ReadBootLog, log),
         known,
         allowed,
@@ -209,8 +225,15 @@ def _appraise(
 
 
 def _outcome(
-    service: Service, submission: Submission, subject: Subject, verdict: Verdict, now: int
+    service: Service,
+    submission: Submission,
+    subject: Subject,
+    rules: Rules,
+    verdict: Verdict,
+    now: int,
 ) -> Outcome:
+    lead = datetime.timedelta(seconds=service.settings.expiry_warning)
+    verdict = concluded(verdict, rules, subject.override, moment_of(now), lead)
     deadline = _latest(service, submission)
     if verdict.valid_until is not None:
         deadline = min(deadline, milliseconds(verdict.valid_until))
@@ -229,25 +252,22 @@ def _outcome(
         evidence=submission.digest(ima_bytes) if proven else None,
         pcrs=submission.pcrs_json if proven else None,
         boot_log_digest=submission.boot_log_digest if proven else None,
+        challenged_at=submission.challenge.issued_at,
     )
 
 
 def _refused_outcome(
-    service: Service, submission: Submission, subject: Subject, error: EvidenceRefused, now: int
+    service: Service,
+    submission: Submission,
+    subject: Subject,
+    rules: Rules,
+    error: EvidenceRefused,
+    now: int,
 ) -> Outcome:
     """The host itself has said something that does not fit together."""
-    return Outcome(
-        level="untrusted",
-        reason=error.finding.code,
-        findings=findings_json([error.finding]),
-        reference_sets="[]",
-        appraised_at=now,
-        deadline=_latest(service, submission),
-        tpm_state=_tpm_state(error.state) or subject.tpm_state,
-        evidence=None,
-        pcrs=None,
-        boot_log_digest=None,
-    )
+    verdict = Verdict("untrusted", (error.finding,))
+    outcome = _outcome(service, submission, subject, rules, verdict, now)
+    return replace(outcome, tpm_state=_tpm_state(error.state) or subject.tpm_state)
 
 
 def _store(
@@ -308,14 +328,6 @@ def _speaks(ak_public: bytes, evidence: Evidence) -> bool:
     except (FormatError, SignatureError):
         return False
     return True
-
-
-def _moment(now: int) -> datetime.datetime:
-    return datetime.datetime.fromtimestamp(now / 1000, datetime.UTC)
-
-
-def _previous(text: str | None) -> PreviousState | None:
-    return None if text is None else msgspec.json.decode(text, type=PreviousState)
 
 
 def _tpm_state(state: PreviousState | None) -> str | None:

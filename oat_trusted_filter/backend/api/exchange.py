@@ -12,6 +12,7 @@
 """Reading a request and writing an answer."""
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -30,6 +31,7 @@ SMALL_BODY = 256 * KIB
 LARGE_BODY = 12 * MIB
 
 _JSON = "application/json"
+_ENTITY_TAG = re.compile(r'"([0-9]{1,18})"')
 
 
 def read_body(req: falcon.Request, limit: int = SMALL_BODY) -> bytes:
@@ -77,6 +79,25 @@ def decoded_strictly(body: bytes, kind: type[T]) -> T:
     except (ValueError, RecursionError) as error:
         raise Problem("body-invalid", f"the body is not JSON: {error}") from error
     return record
+
+
+def entity_tag(generation: int) -> str:
+    """The ``ETag`` of a document."""
+    return f'"{generation}"'
+
+
+def expected_generation(req: falcon.Request) -> int | None:
+    """The generation an edit is made from, by its ``If-Match``; None: whatever it is.
+
+    :raises Problem: ``field-invalid``.
+    """
+    text = req.get_header("If-Match")
+    if text is None or text.strip() == "*":
+        return None
+    found = _ENTITY_TAG.fullmatch(text.strip())
+    if found is None:
+        raise Problem("field-invalid", "If-Match is not an ETag of this service")
+    return int(found.group(1))
 
 
 def _without_twins(pairs: list[tuple[str, Any]]) -> None:

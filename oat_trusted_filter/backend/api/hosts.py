@@ -58,19 +58,23 @@ def index(service: Service, req: falcon.Request, resp: falcon.Response) -> None:
     service.snapshots.settle(service.clock())
     with service.store.read() as connection:
         found = listing.everything(connection, region)
-    answer(resp, {"hosts": [host_document(item) for item in found]})
+        known = service.rules.now(connection)
+    now = service.clock()
+    answer(resp, {"hosts": [host_document(item, known, now) for item in found]})
 
 
 def show(service: Service, req: falcon.Request, resp: falcon.Response, name: str) -> None:
     """One host with all that is known about it."""
     service.snapshots.settle(service.clock())
     with service.store.read() as connection:
-        host = _chosen(connection, checked_host(name), req.context.query.region)
+        host = chosen(connection, checked_host(name), req.context.query.region)
         found = listing.one(connection, host.id)
-        known = ima_store.load(connection, host.id)
+        measured = ima_store.load(connection, host.id)
+        known = service.rules.now(connection)
     if found is None:
         raise _unknown(name)
-    answer(resp, {**host_document(found, complete=True), "ima": ima.shown(known)})
+    document = host_document(found, known, service.clock(), complete=True)
+    answer(resp, {**document, "ima": ima.shown(measured)})
 
 
 def register(service: Service, req: falcon.Request, resp: falcon.Response) -> None:
@@ -85,8 +89,8 @@ def register(service: Service, req: falcon.Request, resp: falcon.Response) -> No
         return host
 
     host = service.store.write(transaction)
-    _log_act(req, "registered", host)
-    _answer_with(service, resp, host, 201)
+    log_act(req, "registered", host)
+    answer_with(service, resp, host, 201)
 
 
 def approve(service: Service, req: falcon.Request, resp: falcon.Response, name: str) -> None:
@@ -114,8 +118,8 @@ def approve(service: Service, req: falcon.Request, resp: falcon.Response, name: 
         return host
 
     host = service.store.write(transaction)
-    _log_act(req, "approved", host)
-    _answer_with(service, resp, host, 200)
+    log_act(req, "approved", host)
+    answer_with(service, resp, host, 200)
 
 
 def delete(service: Service, req: falcon.Request, resp: falcon.Response, name: str) -> None:
@@ -140,14 +144,14 @@ def delete(service: Service, req: falcon.Request, resp: falcon.Response, name: s
         return found
 
     for host in service.store.write(transaction):
-        _log_act(req, "deleted", host)
+        log_act(req, "deleted", host)
     resp.status = 204
 
 
 def boot_log(service: Service, req: falcon.Request, resp: falcon.Response, name: str) -> None:
     """The events of the boot log a host has proven last."""
     with service.store.read() as connection:
-        host = _chosen(connection, checked_host(name), req.context.query.region)
+        host = chosen(connection, checked_host(name), req.context.query.region)
         found = listing.one(connection, host.id)
         digest = None if found is None or found.verdict is None else found.verdict.boot_log_digest
         data = None if digest is None else verdicts.boot_log(connection, digest)
@@ -171,14 +175,17 @@ def chosen_approved(connection: Connection, name: str, region: str | None) -> Ho
 
     :raises Problem: ``host-unknown``, ``host-pending`` or ``host-ambiguous``.
     """
-    host = _chosen(connection, name, region)
+    host = chosen(connection, name, region)
     if host.state != APPROVED:
         raise Problem("host-pending", f"host {name} is not approved")
     return host
 
 
-def _chosen(connection: Connection, name: str, region: str | None) -> Host:
-    """The binding a name stands for: the approved one, or else the only one."""
+def chosen(connection: Connection, name: str, region: str | None) -> Host:
+    """The binding a name stands for: the approved one, or else the only one.
+
+    :raises Problem: ``host-unknown`` or ``host-ambiguous``.
+    """
     found = hosts.named(connection, region, name)
     if not found and name.isdigit() and len(name) < 19:
         by_number = hosts.by_id(connection, int(name))
@@ -211,15 +218,18 @@ def _unknown(name: str) -> Problem:
     return Problem("host-unknown", f"there is no host {name}")
 
 
-def _answer_with(service: Service, resp: falcon.Response, host: Host, status: int) -> None:
+def answer_with(service: Service, resp: falcon.Response, host: Host, status: int) -> None:
+    """Answer with a host as it is now."""
     with service.store.read() as connection:
         found = listing.one(connection, host.id)
+        known = service.rules.now(connection)
     if found is None:
         raise _unknown(host.host)
-    answer(resp, host_document(found), status)
+    answer(resp, host_document(found, known, service.clock()), status)
 
 
-def _log_act(req: falcon.Request, what: str, host: Host) -> None:
+def log_act(req: falcon.Request, what: str, host: Host) -> None:
+    """Write to the log who did what to a host."""
     LOG.info(
         "%s %s host %s%s with endorsement key %s", req.context.holder.name, what, host.host,
         f" in region {host.region}" if host.region else "", host.ek_fingerprint,

@@ -16,12 +16,23 @@ from typing import Any
 import msgspec
 
 from oat_trusted_filter.backend.api.fields import moment, pcr_values
+from oat_trusted_filter.backend.api.problems import Problem
+from oat_trusted_filter.backend.api.rules import (
+    Rules,
+    milliseconds,
+    moment_of,
+    parsed_override,
+)
+from oat_trusted_filter.backend.store.hosts import Host
 from oat_trusted_filter.backend.store.listing import ListedHost
 
 
-def host_document(listed: ListedHost, *, complete: bool = False) -> dict[str, Any]:
+def host_document(
+    listed: ListedHost, known: Rules, now: int, *, complete: bool = False
+) -> dict[str, Any]:
     """A host in JSON.
 
+    :param now: milliseconds since 1970.
     :param complete: with what only one host at a time is shown with.
     """
     host, verdict = listed.host, listed.verdict
@@ -40,7 +51,10 @@ def host_document(listed: ListedHost, *, complete: bool = False) -> dict[str, An
         "findings": [] if verdict is None else msgspec.json.decode(verdict.findings),
         "appraised_at": None if verdict is None else moment(verdict.appraised_at),
         "expires_at": None if verdict is None else moment(verdict.deadline),
-        "policy": host.policy,
+        "policy": _policy_name(host, known),
+        "bound_policy": host.policy or None,
+        "labels": {} if host.labels is None else msgspec.json.decode(host.labels),
+        "override": _override(host, now),
         "created_at": moment(host.created_at),
     }
     if complete and verdict is not None:
@@ -48,6 +62,28 @@ def host_document(listed: ListedHost, *, complete: bool = False) -> dict[str, An
         document["boot_log_digest"] = verdict.boot_log_digest
         document["pcrs"] = _pcrs(verdict.pcrs)
     return document
+
+
+def _policy_name(host: Host, known: Rules) -> str | None:
+    """The policy the host is judged by; None if that cannot be told."""
+    try:
+        return known.policy_of(host.policy, host.labels).name
+    except Problem:
+        return None
+
+
+def _override(host: Host, now: int) -> dict[str, Any] | None:
+    """The override in force."""
+    override = parsed_override(host.override)
+    if override is None or override.until <= moment_of(now):
+        return None
+    return {
+        "level": override.level,
+        "reason": override.reason,
+        "by": override.by,
+        "made_at": moment(milliseconds(override.made_at)),
+        "until": moment(milliseconds(override.until)),
+    }
 
 
 def _pcrs(text: str | None) -> dict[str, dict[str, str]] | None:

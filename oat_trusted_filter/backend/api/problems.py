@@ -75,6 +75,10 @@ STATUS: Mapping[str, int] = {
     "reference-set-unknown": 404,
     "reference-set-exists": 409,
     "policy-unknown": 404,
+    "policy-ambiguous": 409,
+    "policy-in-use": 409,
+    "edit-conflict": 409,
+    "override-invalid": 400,
     "host-without-evidence": 409,
     # enforcers
     "too-many-enforcers": 409,
@@ -145,7 +149,9 @@ def from_error(error: Exception) -> Problem | None:
         return error
     if isinstance(error, store_errors.Refused):
         return Problem(error.code, str(error))
-    if isinstance(error, FormatError | DocumentError):
+    if isinstance(error, DocumentError):
+        return Problem(error.code, str(error), status=400, extra={"field": error.field})
+    if isinstance(error, FormatError):
         return Problem(error.code, str(error), status=400)
     if isinstance(error, IntegrityError):
         return Problem("conflict", "somebody else has changed the same thing at this moment")

@@ -88,6 +88,16 @@ class Judgement(msgspec.Struct):
     ima_offset: int | None
 
 
+class OverrideDocument(msgspec.Struct):
+    """What an operator says instead of what was found."""
+
+    level: Literal["trusted", "untrusted"]
+    reason: str
+    by: str
+    made_at: str
+    until: str
+
+
 class HostDocument(msgspec.Struct):
     """A host: a name and an endorsement key."""
 
@@ -105,7 +115,12 @@ class HostDocument(msgspec.Struct):
     findings: list[FindingDocument]
     appraised_at: str | None
     expires_at: str | None
-    policy: str
+    policy: str | None
+    """The one the host is judged by; null if that cannot be told."""
+    bound_policy: str | None
+    """The one it is bound to directly."""
+    labels: dict[str, str]
+    override: OverrideDocument | None
     created_at: str
 
 
@@ -141,6 +156,24 @@ class PoliciesDocument(msgspec.Struct):
     """Policies."""
 
     policies: list[dict[str, Any]]
+
+
+class CheckedHost(msgspec.Struct):
+    """What a policy would make of a host."""
+
+    region: str
+    host: str
+    level: Level
+    would_be: Level
+    changes: bool
+    findings: list[FindingDocument]
+
+
+class PolicyCheckDocument(msgspec.Struct):
+    """What a policy would make of the evidence there is."""
+
+    policy: str
+    hosts: list[CheckedHost]
 
 
 class EnforcerDocument(msgspec.Struct):

@@ -18,6 +18,7 @@ import falcon
 import msgspec
 
 from oat_trusted_filter.backend.api import (
+    bindings,
     challenges,
     enforcers,
     enrolments,
@@ -76,7 +77,8 @@ ROUTES = (
         body=submission.EvidenceBody, reply=replies.Judgement,
         problems=(
             "challenge-malformed", "challenge-invalid", "challenge-expired", "challenge-spent",
-            "host-unknown", "host-pending", "host-ambiguous", "boot-log-digest", "boot-log-needed",
+            "host-unknown", "host-pending", "host-ambiguous", "policy-unknown", "policy-ambiguous",
+            "boot-log-digest", "boot-log-needed",
             "ima-offset", "tpm-cleared", "ek-software-tpm", "verifier-error", "service-busy",
         ),
         passed_on=(400, 403, 422),
@@ -95,6 +97,11 @@ ROUTES = (
         reply=replies.HostDocument, query=queries.RegionQuery, problems=_HOST, regional=True,
     ),
     Route(
+        "PATCH", "/v1/hosts/{name}", ADMIN, bindings.change,
+        body=bindings.ChangeBody, reply=replies.HostDocument,
+        problems=(*_HOST, "policy-unknown", "policy-ambiguous", "service-busy"), passed_on=(400,),
+    ),
+    Route(
         "DELETE", "/v1/hosts/{name}", ADMIN, hosts.delete,
         status=204, query=queries.BindingQuery, problems=_HOST, regional=True,
     ),
@@ -107,6 +114,15 @@ ROUTES = (
         "GET", "/v1/hosts/{name}/boot-log", READER, hosts.boot_log,
         reply=replies.BootLogDocument, query=queries.RegionQuery,
         problems=(*_HOST, "host-without-evidence"), regional=True,
+    ),
+    Route(
+        "PUT", "/v1/hosts/{name}/override", ADMIN, bindings.override,
+        body=bindings.OverrideBody, reply=replies.HostDocument,
+        problems=(*_HOST, "host-pending", "override-invalid", "service-busy"),
+    ),
+    Route(
+        "DELETE", "/v1/hosts/{name}/override", ADMIN, bindings.clear_override,
+        status=204, query=queries.RegionQuery, problems=(*_HOST, "service-busy"),
     ),
     Route(
         "GET", "/v1/reference-sets", READER, reference_sets.index,
@@ -125,8 +141,13 @@ ROUTES = (
         reply=dict[str, Any], problems=("reference-set-unknown",),
     ),
     Route(
+        "PATCH", "/v1/reference-sets/{name}", ADMIN, reference_sets.change,
+        body=reference_sets.ValidityBody, reply=dict[str, Any],
+        problems=("reference-set-unknown", "edit-conflict", "service-busy"), passed_on=(400,),
+    ),
+    Route(
         "DELETE", "/v1/reference-sets/{name}", ADMIN, reference_sets.delete,
-        status=204, problems=("reference-set-unknown", "service-busy"),
+        status=204, problems=("reference-set-unknown", "edit-conflict", "service-busy"),
     ),
     Route("GET", "/v1/policies", READER, policies.index, reply=replies.PoliciesDocument),
     Route(
@@ -135,7 +156,17 @@ ROUTES = (
     ),
     Route(
         "PUT", "/v1/policies/{name}", ADMIN, policies.put,
-        body=dict[str, Any], reply=dict[str, Any], problems=("service-busy",), passed_on=(400,),
+        body=dict[str, Any], reply=dict[str, Any],
+        problems=("edit-conflict", "policy-ambiguous", "service-busy"), passed_on=(400,),
+    ),
+    Route(
+        "DELETE", "/v1/policies/{name}", ADMIN, policies.delete,
+        status=204, problems=("policy-unknown", "policy-in-use", "edit-conflict", "service-busy"),
+    ),
+    Route(
+        "POST", "/v1/policies/{name}/check", ADMIN, policies.check,
+        body=policies.CheckBody, reply=replies.PolicyCheckDocument,
+        problems=("policy-unknown", "policy-ambiguous"), passed_on=(400,),
     ),
     Route(
         "GET", "/v1/verdicts", SERVICE, verdicts.index,

@@ -21,7 +21,7 @@ import datetime
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, Literal, cast
 
 import msgspec
 from oslo_log import log as logging
@@ -38,14 +38,18 @@ from oat_trusted_filter.backend.appraisal.allow_list import (
     valid_lists,
 )
 from oat_trusted_filter.backend.appraisal.boot_log import ReadBootLog
+from oat_trusted_filter.backend.appraisal.expiry import with_expiry_warnings
+from oat_trusted_filter.backend.appraisal.override import OVERRIDE, overridden
 from oat_trusted_filter.backend.appraisal.records import (
     Finding,
     ImaPolicy,
+    Override,
     Policy,
+    PreviousState,
     ReferenceSet,
     Verdict,
 )
-from oat_trusted_filter.backend.store import changes, ima, rules, verdicts
+from oat_trusted_filter.backend.store import changes, hosts, ima, rules, verdicts
 from oat_trusted_filter.backend.store.engine import Store
 from oat_trusted_filter.backend.store.errors import Overtaken
 from oat_trusted_filter.backend.store.verdicts import Appraisable, Revision
@@ -62,13 +66,60 @@ class Rules:
     version: int
     policies: Mapping[str, Policy]
     references: Mapping[str, ReferenceSet]
+    generations: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """``policies`` and ``reference_sets`` -> name -> count of rules at the last change."""
     _allow_lists: dict[tuple[ImaPolicy, tuple[str, ...]], AllowList] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
 
-    def policy(self, name: str) -> Policy:
-        """The policy of a host; the default one if it has been lost."""
-        return self.policies.get(name) or self.policies[policy.DEFAULT_POLICY.name]
+    def policy_of(self, bound: str, labels: str | None) -> Policy:
+        """The policy of a host: the one it is bound to, or its labels choose, or ``default``.
+
+        :param bound: a name, or :data:`hosts.UNBOUND`.
+        :param labels: JSON; None: none.
+        :raises Problem: ``policy-unknown``, ``policy-ambiguous``.
+        """
+        if bound != hosts.UNBOUND:
+            found = self.policies.get(bound)
+            if found is None:
+                raise Problem("policy-unknown", f"there is no policy {bound}")
+            return found
+        chosen = [] if labels is None else self._chosen_by(msgspec.json.decode(labels))
+        if len(chosen) > 1:
+            names = ", ".join(sorted(policy.name for policy in chosen))
+            raise Problem(
+                "policy-ambiguous",
+                f"several policies are for hosts with these labels ({names}); bind the host to "
+                "one of them, or make their labels differ",
+            )
+        return chosen[0] if chosen else self.policies[policy.DEFAULT_POLICY.name]
+
+    def _chosen_by(self, labels: Mapping[str, str]) -> list[Policy]:
+        return [
+            candidate
+            for candidate in self.policies.values()
+            if candidate.labels and candidate.labels.items() <= labels.items()
+        ]
+
+    def generation(self, kind: Literal["policies", "reference_sets"], name: str) -> int:
+        """The count of rules when a document was last changed; 0 if it never was."""
+        return self.generations.get(kind, {}).get(name, 0)
+
+    def check_generation(
+        self, kind: Literal["policies", "reference_sets"], name: str, expected: int | None
+    ) -> None:
+        """See that an edit was made from what is in force.
+
+        :param expected: None: from whatever it is.
+        :raises Problem: ``edit-conflict``.
+        """
+        now = self.generation(kind, name)
+        if expected not in (None, now):
+            raise Problem(
+                "edit-conflict",
+                f"{name} has been changed since it was read: it is generation {now}, not "
+                f"{expected}; look at it again",
+            )
 
     @property
     def reference_sets(self) -> tuple[ReferenceSet, ...]:
@@ -94,6 +145,10 @@ class RulesBook:
         self._lock = threading.Lock()
         self._known: Rules | None = None
 
+    def now(self, connection: Connection) -> Rules:
+        """The rules in force."""
+        return self.current(connection, changes.position(connection).rules)
+
     def current(self, connection: Connection, version: int) -> Rules:
         """The rules of this version or of a later one."""
         known = self._known
@@ -108,16 +163,48 @@ class RulesBook:
 def parsed(documents: rules.Documents) -> Rules:
     """Records out of what is stored."""
     policies = {policy.DEFAULT_POLICY.name: policy.DEFAULT_POLICY}
-    for name, text in documents.policies.items():
-        policies[name] = policy.from_document(msgspec.json.decode(text))
+    for name, stored in documents.policies.items():
+        policies[name] = policy.from_document(msgspec.json.decode(stored.document))
     return Rules(
         documents.version,
         policies,
         {
-            name: reference.from_document(msgspec.json.decode(text))
-            for name, text in documents.reference_sets.items()
+            name: reference.from_document(msgspec.json.decode(stored.document))
+            for name, stored in documents.reference_sets.items()
+        },
+        {
+            "policies": {name: item.generation for name, item in documents.policies.items()},
+            "reference_sets": {
+                name: item.generation for name, item in documents.reference_sets.items()
+            },
         },
     )
+
+
+def parsed_override(text: str | None) -> Override | None:
+    """An override as it is stored."""
+    return None if text is None else msgspec.json.decode(text, type=Override)
+
+
+def concluded(
+    verdict: Verdict,
+    known: Rules,
+    override: str | None,
+    moment: datetime.datetime,
+    lead: datetime.timedelta,
+) -> Verdict:
+    """What becomes of an appraisal: warnings of what ends soon, and the word of an operator.
+
+    :param override: JSON; None: there is none.
+    :param lead: how long before its end a set is warned of.
+    """
+    warned = with_expiry_warnings(verdict, known.references, moment, lead)
+    return overridden(warned, parsed_override(override), moment)
+
+
+def parsed_state(text: str | None) -> PreviousState | None:
+    """The signed counters of a TPM as they are stored."""
+    return None if text is None else msgspec.json.decode(text, type=PreviousState)
 
 
 def findings_json(findings: Iterable[Finding]) -> str:
@@ -127,7 +214,9 @@ def findings_json(findings: Iterable[Finding]) -> str:
 
 def first_code(findings: Iterable[Finding]) -> str:
     """The reason relying parties are told."""
-    return next((finding.code for finding in findings if finding.severity == "error"), "")
+    return next(
+        (item.code for item in findings if item.severity == "error" or item.code == OVERRIDE), ""
+    )
 
 
 def milliseconds(moment: datetime.datetime) -> int:
@@ -135,53 +224,121 @@ def milliseconds(moment: datetime.datetime) -> int:
     return int(moment.timestamp() * 1000)
 
 
-class RuleChanger:
-    """Changes rules and makes the verdicts anew."""
+def moment_of(milliseconds: int) -> datetime.datetime:
+    """A stored moment."""
+    return datetime.datetime.fromtimestamp(milliseconds / 1000, datetime.UTC)
 
-    def __init__(self, store: Store, boot_logs: BootLogs) -> None:
+
+class RuleChanger:
+    """Changes rules and makes the verdicts anew.
+
+    :param lead: how long before its end a reference set is warned of.
+    """
+
+    def __init__(
+        self, store: Store, boot_logs: BootLogs, book: RulesBook, lead: datetime.timedelta
+    ) -> None:
+        self._lead = lead
         self._store = store
         self._boot_logs = boot_logs
+        self._book = book
 
     def change(
-        self, edit: Callable[[Rules], Rules], write: Callable[[Connection], None], now: int
+        self,
+        edit: Callable[[Rules], Rules],
+        write: Callable[[Connection, int], None],
+        now: int,
     ) -> None:
         """Store a change of rules and what follows from it.
 
         :param edit: the rules as they will be, from the rules as they are; may raise to refuse.
-        :param write: stores the change, in a transaction.
+        :param write: stores the change under its generation, in a transaction; may raise to refuse.
         :param now: milliseconds since 1970.
-        :raises Problem: ``service-busy``.
+        :raises Problem: ``service-busy``, ``policy-ambiguous``, ``policy-unknown``.
         """
+        self._until_not_overtaken(lambda: self._attempt(edit, write, now))
+
+    def change_host(
+        self, host: hosts.Host, write: Callable[[Connection, Rules], None], now: int
+    ) -> None:
+        """Store what one host is judged by, and judge it anew.
+
+        :param write: stores the change, in a transaction; may raise to refuse.
+        :param now: milliseconds since 1970.
+        :raises Problem: ``service-busy``, ``policy-ambiguous``, ``policy-unknown``.
+        """
+        self._until_not_overtaken(lambda: self._attempt_host(host, write, now))
+
+    def preview(
+        self,
+        before: Rules,
+        after: Rules,
+        name: str,
+        now: int,
+        *,
+        as_if: Callable[[Appraisable], bool] | None,
+    ) -> list[tuple[Appraisable, Verdict]]:
+        """What other rules would make of the verdicts that run; nothing is changed.
+
+        :param name: of the policy the question is about.
+        :param as_if: the hosts to judge as if they were bound to it; None: those it is for, before
+            or after.
+        :raises Problem: ``policy-ambiguous``, ``policy-unknown``.
+        """
+        found = []
+        with self._store.read() as connection:
+            if as_if is None:
+                _check_bindings(connection, after)
+            for row in verdicts.appraisable(connection, with_pcrs=True):
+                judged = row if as_if is None else row._replace(policy=name)
+                wanted = (
+                    any(known.policy_of(row.policy, row.labels).name == name
+                        for known in (before, after))
+                    if as_if is None
+                    else as_if(row)
+                )  # fmt: skip
+                if wanted:
+                    found.append((row, self._judge(connection, judged, after, now)))
+        return found
+
+    @staticmethod
+    def _until_not_overtaken(attempt: Callable[[], None]) -> None:
         for _ in range(_ATTEMPTS):
             try:
-                self._attempt(edit, write, now)
+                attempt()
                 return
             except Overtaken:
                 continue
         raise Problem("service-busy", "other changes of rules were faster; try again")
 
     def _attempt(
-        self, edit: Callable[[Rules], Rules], write: Callable[[Connection], None], now: int
+        self,
+        edit: Callable[[Rules], Rules],
+        write: Callable[[Connection, int], None],
+        now: int,
     ) -> None:
-        judged: dict[int, tuple[str, Verdict]] = {}
+        judged: dict[int, tuple[tuple[Any, ...], Verdict]] = {}
         with self._store.read() as connection:
             before = parsed(rules.load(connection))
             after = edit(before)
+            _check_bindings(connection, after)
             for row in verdicts.appraisable(connection, with_pcrs=True):
-                judged[row.host_id] = (row.evidence, self._judge(connection, row, after, now))
+                judged[row.host_id] = (row.judged_by, self._judge(connection, row, after, now))
 
         def transaction(connection: Connection) -> None:
             # Verdicts before counts, as everywhere, so that no two wait for each other.
             verdicts.overtake_all(connection)
-            if changes.next_rules(connection) != before.version + 1:
+            generation = changes.next_rules(connection)
+            if generation != before.version + 1:
                 raise Overtaken
-            write(connection)
+            write(connection, generation)
+            _check_bindings(connection, after)
             verdicts.revise(connection, list(revisions(connection)))
 
         def revisions(connection: Connection) -> Iterator[tuple[Appraisable, Revision]]:
             for row in verdicts.appraisable(connection, with_pcrs=False):
-                evidence, verdict = judged.get(row.host_id, ("", None))
-                if verdict is None or evidence != row.evidence:
+                judged_by, verdict = judged.get(row.host_id, ((), None))
+                if verdict is None or judged_by != row.judged_by:
                     verdict = self._judge(connection, row, after, now)
                 revision = _revision(row, verdict)
                 if revision != row[-len(revision) :]:
@@ -189,36 +346,86 @@ class RuleChanger:
 
         self._store.write(transaction)
 
+    def _attempt_host(
+        self, host: hosts.Host, write: Callable[[Connection, Rules], None], now: int
+    ) -> None:
+        with self._store.read() as connection:
+            known = self._book.now(connection)
+
+        def transaction(connection: Connection) -> None:
+            verdicts.overtake(connection, host.id)
+            if changes.lock_rules(connection) != known.version:
+                raise Overtaken
+            write(connection, known)
+            changed = hosts.by_id(connection, host.id)
+            if changed is not None:
+                known.policy_of(changed.policy, changed.labels)
+            row = verdicts.running(connection, host.id)
+            if row is not None:
+                verdict = self._judge(connection, row, known, now)
+                verdicts.revise(connection, [(row, _revision(row, verdict))])
+
+        self._store.write(transaction)
+
     def _judge(self, connection: Connection, row: Appraisable, after: Rules, now: int) -> Verdict:
         """Judge stored evidence; whatever fails costs this host its trust and no other."""
+        moment = moment_of(now)
+        if row.evidence is None:
+            verdict = _without_evidence(row)
+        else:
+            try:
+                verdict = self._judge_evidence(connection, row, after, moment)
+            except Exception as error:
+                LOG.exception("judging host %s again failed in an unforeseen way", row.host)
+                finding = Finding(
+                    appraise.VERIFIER_ERROR,
+                    f"the verifier failed ({type(error).__name__}); its log says more",
+                )
+                return Verdict(level="unknown", findings=(finding,))
+        return concluded(verdict, after, row.override, moment, self._lead)
+
+    def _judge_evidence(
+        self, connection: Connection, row: Appraisable, after: Rules, moment: datetime.datetime
+    ) -> Verdict:
+        pcrs = row.pcrs or verdicts.pcrs_of(connection, row.host_id)
+        log = row.boot_log_digest and self._boot_logs.find(connection, row.boot_log_digest)
+        if pcrs is None or not log:
+            raise LookupError("the evidence is gone")
+        demand = after.policy_of(row.policy, row.labels)
+        allowed = after.allow_list(demand, moment)
+        known = None
+        if allowed is not None:
+            stored = ima.load(connection, row.host_id)
+            known = state_by(connection, row.host_id, stored, allowed)
+        return appraise.judge(
+            cast(ReadBootLog, log),
+            pcr_values(msgspec.Raw(pcrs.encode())),
+            demand,
+            after.reference_sets,
+            moment,
+            parsed_state(row.tpm_state),
+            known,
+            None if row.challenged_at is None else moment_of(row.challenged_at),
+        )
+
+
+def _check_bindings(connection: Connection, known: Rules) -> None:
+    """See that each host has one policy.
+
+    :raises Problem: ``policy-ambiguous``, ``policy-unknown``.
+    """
+    for host, bound, labels in hosts.bindings(connection):
         try:
-            pcrs = row.pcrs or verdicts.pcrs_of(connection, row.host_id)
-            log = self._boot_logs.find(connection, row.boot_log_digest)
-            if pcrs is None or log is None:
-                raise LookupError("the evidence is gone")
-            moment = datetime.datetime.fromtimestamp(now / 1000, datetime.UTC)
-            demand = after.policy(row.policy)
-            allowed = after.allow_list(demand, moment)
-            known = None
-            if allowed is not None:
-                stored = ima.load(connection, row.host_id)
-                known = state_by(connection, row.host_id, stored, allowed)
-            return appraise.judge(
-                cast(ReadBootLog, log),
-                pcr_values(msgspec.Raw(pcrs.encode())),
-                demand,
-                after.reference_sets,
-                moment,
-                None,
-                known,
-            )
-        except Exception as error:
-            LOG.exception("judging host %s again failed in an unforeseen way", row.host)
-            finding = Finding(
-                "verifier-error",
-                f"the verifier failed ({type(error).__name__}); its log says more",
-            )
-            return Verdict(level="unknown", findings=(finding,))
+            known.policy_of(bound, labels)
+        except Problem as problem:
+            raise Problem(problem.code, f"host {host}: {problem.detail}") from problem
+
+
+def _without_evidence(row: Appraisable) -> Verdict:
+    """What was found when the host said something that proves nothing."""
+    found = msgspec.json.decode(row.findings, type=tuple[Finding, ...])
+    findings = tuple(finding for finding in found if finding.code != OVERRIDE)
+    return Verdict(level=appraise.level_of(findings), findings=findings)
 
 
 def _revision(row: Appraisable, verdict: Verdict) -> Revision:

@@ -11,6 +11,7 @@
 # under the License.
 """Everything the handlers work with, made once for a worker."""
 
+import datetime
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -59,7 +60,7 @@ def make_service(settings: Settings, store: Store, clock: Callable[[], int] = _c
     :raises StartError: ``challenge-key-missing``, ``challenge-key-invalid``,
         ``signing-key-missing``, ``signing-key-invalid`` or ``ek-ca-invalid``.
     """
-    boot_logs = BootLogs()
+    boot_logs, book = BootLogs(), RulesBook()
     return Service(
         settings=settings,
         store=store,
@@ -69,8 +70,10 @@ def make_service(settings: Settings, store: Store, clock: Callable[[], int] = _c
         ),
         ek_authorities=read_ek_authorities(settings.ek_ca_dir),
         boot_logs=boot_logs,
-        rules=RulesBook(),
-        rule_changer=RuleChanger(store, boot_logs),
+        rules=book,
+        rule_changer=RuleChanger(
+            store, boot_logs, book, datetime.timedelta(seconds=settings.expiry_warning)
+        ),
         snapshots=Snapshots(
             store, lease=settings.verdict_lease, lifetime=settings.verdict_lifetime
         ),  # fmt: skip

@@ -106,6 +106,7 @@ def derive_allow_list(name: str, files: Iterable[SeenFile]) -> ReferenceSet:
             "reference-empty",
             "the hosts have used no file with a SHA-256, SHA-384 or SHA-512 digest; a kernel "
             "takes SHA-256 if it is booted with ima_hash=sha256",
+            "",
         )
     listed = {digest: sorted(paths) for digest, paths in sorted(found.items())}
     return ReferenceSet(name, IMA_KIND, {}, files=files_of(listed))
@@ -118,7 +119,8 @@ def files_of(value: object) -> dict[str, tuple[str, ...]]:
     """
     if not isinstance(value, dict) or not 0 < len(value) <= MOST_FILES:
         raise DocumentError(
-            "reference-invalid", f"files is not an object with 1 to {MOST_FILES} digests"
+            "reference-invalid", f"files is not an object with 1 to {MOST_FILES} digests",
+            "files",
         )
     found = {}
     for digest, paths in value.items():
@@ -127,10 +129,12 @@ def files_of(value: object) -> dict[str, tuple[str, ...]]:
                 "reference-invalid",
                 f"files: {str(digest)[:80]!r} is not sha256:, sha384: or sha512: and a digest in "
                 "lower-case hexadecimal digits",
+                "files",
             )
         if not isinstance(paths, list) or not all(
             isinstance(path, str) and 0 < len(path) <= _LONGEST_PATH for path in paths
         ):
-            raise DocumentError("reference-invalid", f"files.{digest} is not a list of paths")
+            field = f"files.{digest}"
+            raise DocumentError("reference-invalid", f"{field} is not a list of paths", field)
         found[digest] = tuple(paths)
     return found

@@ -38,7 +38,7 @@ import hmac
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 from oat_trusted_filter.backend.appraisal.allow_list import (
     AllowList,
@@ -63,6 +63,7 @@ from oat_trusted_filter.backend.appraisal.records import (
     Verdict,
 )
 from oat_trusted_filter.backend.appraisal.reference import BOOT_PCRS
+from oat_trusted_filter.backend.appraisal.tpm_state import check_tpm, state_after
 from oat_trusted_filter.tcg.algorithms import digest_size
 from oat_trusted_filter.tcg.attestation import Quote, parse_quote
 from oat_trusted_filter.tcg.errors import FormatError, SignatureError
@@ -73,9 +74,12 @@ from oat_trusted_filter.tcg.signature import parse_signature
 LOG = logging.getLogger(__name__)
 
 NONCE_BYTES = 32
+#: Code of what is found when the verifier itself has failed.
+VERIFIER_ERROR = "verifier-error"
 #: Banks of which at least one has to be allocated; SHA-1 alone proves nothing any more.
 STRONG_BANKS = frozenset({"sha256", "sha384", "sha512"})
 
+_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 _MASK = sum(1 << pcr for pcr in QUOTED_PCRS)
 
 # Loading a key takes longer than checking a signature with it.
@@ -106,12 +110,7 @@ def appraise(
     """
     public = _public_area(binding.ak_public)
     quote = _check_quote(evidence, public)  # 1, 2, 3
-    state = PreviousState(
-        quote.clock_info.clock,
-        quote.clock_info.reset_count,
-        quote.clock_info.restart_count,
-        quote.firmware_version,
-    )
+    state = state_after(quote, previous)
     _check_clock(state, previous)  # 4
     try:
         _check_selection(quote, binding)  # 5
@@ -132,7 +131,9 @@ def appraise(
         error.state = state
         raise
     known = None if result is None else result.problem or result.state
-    verdict = judge(read_log, evidence.pcrs, policy, references, now, state, known)  # 9, 10
+    verdict = judge(
+        read_log, evidence.pcrs, policy, references, now, state, known, evidence.challenged_at
+    )  # 9, 10
     return verdict if result is None else replace(verdict, ima=result)
 
 
@@ -144,12 +145,17 @@ def judge(
     now: datetime,
     state: PreviousState | None = None,
     ima: ImaState | Finding | None = None,
+    challenged_at: datetime | None = None,
 ) -> Verdict:
     """Steps 9 and 10, also for stored evidence when policy or references have changed.
 
+    :param state: the signed counters, None if they are not known.
     :param ima: what is known of the IMA log by these rules, or why nothing is.
+    :param challenged_at: how old the evidence may be; None: nobody knows.
     """
     findings = list(check_facts(read_log, pcrs, policy, references, now))  # 9
+    if state is not None:
+        findings.extend(check_tpm(state, policy))
     matched = []
     for requirement in policy.requirements:  # 10
         result = match(requirement, references, pcrs, read_log, now)
@@ -161,8 +167,10 @@ def judge(
     if policy.ima.mode == "enforce":
         matched.extend(valid_lists(references, now))
     ends = [reference.valid_until for reference in matched if reference.valid_until is not None]
+    if policy.max_age is not None:
+        ends.append((challenged_at or _LONG_AGO) + timedelta(seconds=policy.max_age))
     return Verdict(
-        level=_level(findings),
+        level=level_of(findings),
         findings=tuple(findings),
         references=tuple(dict.fromkeys(reference.name for reference in matched)),
         valid_until=min(ends, default=None),
@@ -170,12 +178,13 @@ def judge(
     )
 
 
-def _level(findings: Sequence[Finding]) -> Level:
+def level_of(findings: Sequence[Finding]) -> Level:
+    """The level that follows from findings."""
     costly = {finding.code for finding in findings if finding.severity == "error"}
     if not costly:
         return "trusted"
     # What has not been seen yet is no sign of tampering.
-    return "unknown" if costly == {INCOMPLETE} else "untrusted"
+    return "unknown" if costly <= {INCOMPLETE, VERIFIER_ERROR} else "untrusted"
 
 
 def appraise_safely(
@@ -205,7 +214,7 @@ def appraise_safely(
             level="unknown",
             findings=(
                 Finding(
-                    "verifier-error",
+                    VERIFIER_ERROR,
                     f"the verifier failed ({type(error).__name__}); its log says more",
                 ),
             ),

@@ -14,9 +14,17 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from oat_trusted_filter.tcg.bootlog import BootLog, Event, parse_boot_log, replay
+from oat_trusted_filter.tcg.bootlog import (
+    EV_NO_ACTION,
+    BootLog,
+    Event,
+    parse_boot_log,
+    replay,
+)
 from oat_trusted_filter.tcg.facts import BootFacts, extract_facts
 
+#: GRUB extends it with each file it reads, the EFI stub of Linux with the initrd.
+BOOT_FILES_PCR = 9
 #: Bank whose digests stand for events in reference sets and messages, the first a log has.
 _NAMING_BANKS = ("sha256", "sha384", "sha512", "sha1")
 
@@ -39,6 +47,18 @@ def read_boot_log(data: bytes) -> ReadBootLog:
     """
     log = parse_boot_log(data)
     return ReadBootLog(log, extract_facts(log), {bank: replay(log, bank) for bank in log.banks})
+
+
+def boot_file_events(log: BootLog) -> list[Event]:
+    """What a boot loader has loaded: GRUB and the kernel's EFI stub measure files as they are.
+
+    An event is one whatever its type, which is not under the digest.
+    """
+    return [
+        event
+        for event in log.events
+        if event.pcr == BOOT_FILES_PCR and event.type != EV_NO_ACTION
+    ]
 
 
 def event_digest(event: Event) -> str:

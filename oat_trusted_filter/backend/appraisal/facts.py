@@ -21,22 +21,29 @@ Each check has a number; what a policy does not speak of is not checked.
    line leaves room for whoever comes later to make one up, so this means something only beside a
    requirement for PCR 4 or for the images started.
 5. ``images``: each image that was started is in a valid reference set of one of these kinds.
-6. ``dynamic_launch: required``: a dynamic launch (Intel TXT, AMD SKINIT) has reset PCRs 17 to 20.
+6. ``boot_files``: each file the boot loader has loaded (PCR 9) is in a valid reference set of one
+   of these kinds.
+7. ``dynamic_launch: required``: a dynamic launch (Intel TXT, AMD SKINIT) has reset PCRs 17 to 20.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
-from oat_trusted_filter.backend.appraisal.boot_log import ReadBootLog
+from oat_trusted_filter.backend.appraisal.boot_log import (
+    BOOT_FILES_PCR,
+    ReadBootLog,
+    boot_file_events,
+)
 from oat_trusted_filter.backend.appraisal.records import Finding, Policy, ReferenceSet
-from oat_trusted_filter.tcg.events import STUB_PCR
-from oat_trusted_filter.tcg.facts import BootApplication, Fact
+from oat_trusted_filter.tcg.events import STUB_PCR, describe_event, event_type_name
 from oat_trusted_filter.tcg.pcr import PcrValues
 from oat_trusted_filter.tcg.signature_database import X509
 
 #: PCRs a dynamic launch takes from ones to zeros before it extends some of them.
 _DYNAMIC_LAUNCH_PCRS = range(17, 21)
+#: Files that are named one by one; the first says how many there are.
+_MOST_SHOWN = 20
 
 
 def check_facts(
@@ -58,8 +65,10 @@ def check_facts(
         yield from _command_lines(read_log, pcrs, policy.kernel_command_line)  # 4
     if policy.images:
         yield from _images(read_log, policy, references, now)  # 5
+    if policy.boot_files:
+        yield from _boot_files(read_log, policy, references, now)  # 6
     if policy.dynamic_launch == "required":
-        yield from _dynamic_launch(pcrs)  # 6
+        yield from _dynamic_launch(pcrs)  # 7
 
 
 def _secure_boot(read_log: ReadBootLog) -> Iterator[Finding]:
@@ -169,33 +178,79 @@ def _command_lines(read_log: ReadBootLog, pcrs: PcrValues, pattern: str) -> Iter
 def _images(
     read_log: ReadBootLog, policy: Policy, references: Sequence[ReferenceSet], now: datetime
 ) -> Iterator[Finding]:
-    known: dict[str, set[bytes]] = {}
-    for reference in references:
-        if reference.kind in policy.images and reference.valid_at(now):
-            for bank, digests in reference.images.items():
-                known.setdefault(bank, set()).update(digests)
+    kinds = ", ".join(policy.images)
+    known = _known(
+        reference.images
+        for reference in references
+        if reference.kind in policy.images and reference.valid_at(now)
+    )
     if not known:
-        kinds = ", ".join(policy.images)
         yield Finding("no-reference", f"there is no valid reference set of kind {kinds} for images")
         return
     for application in read_log.facts.boot_applications:
-        if not _is_known(application, known):
+        if not _is_known(application.value.digests, known):
             path = application.value.path or "an image without a path"
             measured = application.value.digests
             yield Finding(
                 "image-unknown",
                 f"PCR {application.pcr}: event {application.event} started {path}, and no valid "
-                f"reference set of kind {', '.join(policy.images)} knows its digest",
+                f"reference set of kind {kinds} knows its digest",
                 pcr=application.pcr,
                 event=application.event,
+                event_type=event_type_name(read_log.log.events[application.event].type),
                 description=path,
                 actual=next((d.hex() for bank, d in measured.items() if bank in known), None),
             )
 
 
-def _is_known(application: Fact[BootApplication], known: dict[str, set[bytes]]) -> bool:
+def _boot_files(
+    read_log: ReadBootLog, policy: Policy, references: Sequence[ReferenceSet], now: datetime
+) -> Iterator[Finding]:
+    kinds = ", ".join(policy.boot_files)
+    known = _known(
+        reference.boot_files
+        for reference in references
+        if reference.kind in policy.boot_files and reference.valid_at(now)
+    )
+    if not known:
+        yield Finding(
+            "no-reference", f"there is no valid reference set of kind {kinds} for boot files"
+        )
+        return
+    events = boot_file_events(read_log.log)
+    if not events:
+        yield Finding(
+            "boot-files-unknown",
+            "the boot log does not say which files the boot loader has loaded",
+            pcr=BOOT_FILES_PCR,
+        )
+    unknown = [event for event in events if not _is_known(event.digests, known)]
+    for event in unknown[:_MOST_SHOWN]:
+        path = describe_event(event) or "a file without a name"
+        yield Finding(
+            "boot-file-unknown",
+            f"PCR {BOOT_FILES_PCR}: event {event.number} loaded {path}, and no valid reference set "
+            f"of kind {kinds} knows its digest ({len(unknown)} such files in all)",
+            pcr=BOOT_FILES_PCR,
+            event=event.number,
+            event_type=event_type_name(event.type),
+            description=path,
+            actual=next((d.hex() for bank, d in event.digests.items() if bank in known), None),
+        )
+
+
+def _known(sets: Iterable[Mapping[str, frozenset[bytes]]]) -> dict[str, set[bytes]]:
+    """All these digests by bank."""
+    known: dict[str, set[bytes]] = {}
+    for of_set in sets:
+        for bank, digests in of_set.items():
+            known.setdefault(bank, set()).update(digests)
+    return known
+
+
+def _is_known(measured: Mapping[str, bytes], known: Mapping[str, set[bytes]]) -> bool:
     """Known in each bank the reference sets speak of, of which one at least is not SHA-1."""
-    digests = {b: d for b, d in application.value.digests.items() if b in known}
+    digests = {b: d for b, d in measured.items() if b in known}
     return bool(digests.keys() - {"sha1"}) and all(d in known[b] for b, d in digests.items())
 
 

@@ -12,7 +12,7 @@
 """Comparing a host with reference sets, and naming what is to blame if none matches."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from oat_trusted_filter.backend.appraisal.boot_log import ReadBootLog, event_digest
@@ -76,7 +76,11 @@ def match(
             reference.name,
         ),
     )
-    return tuple(_explain(nearest, mismatches[nearest.name], pcrs, read_log))
+    tried = tuple(sorted(mismatches))
+    return tuple(
+        replace(finding, tried=tried)
+        for finding in _explain(nearest, mismatches[nearest.name], pcrs, read_log)
+    )
 
 
 def _end(reference: ReferenceSet) -> tuple[bool, datetime | int]:
@@ -135,8 +139,10 @@ def _finding(
             f"PCR {pcr} cannot be judged: set {reference.name} has no {bank} value for it",
             pcr=pcr,
             bank=bank,
+            quoted=pcrs[bank][pcr].hex(),
             reference_set=reference.name,
         )
+    values = tuple(sorted(value.hex() for value in good))
     events = [
         event
         for event in read_log.log.events
@@ -150,7 +156,9 @@ def _finding(
             pcr=pcr,
             bank=bank,
             actual=pcrs[bank][pcr].hex(),
-            expected=tuple(sorted(value.hex() for value in good)),
+            expected=values,
+            quoted=pcrs[bank][pcr].hex(),
+            reference_values=values,
             reference_set=reference.name,
         )
     index, event = blamed
@@ -170,6 +178,8 @@ def _finding(
         description=description,
         actual=digest,
         expected=expected,
+        quoted=pcrs[bank][pcr].hex(),
+        reference_values=values,
         reference_set=reference.name,
     )
 

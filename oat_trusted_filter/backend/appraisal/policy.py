@@ -19,10 +19,12 @@ from typing import Any, Literal
 from oat_trusted_filter.backend.appraisal.document import (
     DocumentError,
     check_keys,
+    check_labels,
     check_name,
     pcr_number,
 )
 from oat_trusted_filter.backend.appraisal.records import ImaPolicy, Policy, Requirement
+from oat_trusted_filter.backend.appraisal.tpm_state import firmware_version
 from oat_trusted_filter.tcg.errors import FormatError
 from oat_trusted_filter.tcg.file_signature import FileKeys
 
@@ -30,12 +32,14 @@ DEFAULT_POLICY = Policy("default")
 
 _FIELDS = {
     "secure_boot", "requirements", "kernel_command_line", "certificates", "dbx_minimum", "images",
-    "dynamic_launch", "ima",
+    "boot_files", "dynamic_launch", "ima", "orderly_shutdown", "tpm_firmware", "max_age", "labels",
 }  # fmt: skip
 _LONGEST_PATTERN = 2000
 _MOST_PATTERNS = 500
 _MOST_KEYS = 16
 _LONGEST_KEY = 32_768
+_AGES = range(10, 86_401)
+_VERSION = re.compile(r"0[xX][0-9a-fA-F]{1,16}", re.ASCII)
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 
 
@@ -52,12 +56,17 @@ def to_document(policy: Policy) -> dict[str, Any]:
         "certificates": {name: sorted(known) for name, known in policy.certificates.items()},
         "dbx_minimum": sorted(policy.dbx_minimum),
         "images": list(policy.images),
+        "boot_files": list(policy.boot_files),
         "dynamic_launch": policy.dynamic_launch,
         "ima": {
             "mode": policy.ima.mode,
             "exclude": list(policy.ima.exclude),
             "keys": list(policy.ima.keys),
         },
+        "orderly_shutdown": policy.orderly_shutdown,
+        "tpm_firmware": [firmware_version(number) for number in sorted(policy.tpm_firmware)],
+        "max_age": policy.max_age,
+        "labels": dict(policy.labels),
     }
 
 
@@ -66,10 +75,10 @@ def from_document(document: Any) -> Policy:
 
     :raises DocumentError: it describes none; the message names the field.
     """
-    check_keys(document, "policy", {"name"}, _FIELDS)
+    check_keys(document, "policy", {"name"}, _FIELDS, whole=True)
     requirements = document.get("requirements", to_document(DEFAULT_POLICY)["requirements"])
     if not isinstance(requirements, list):
-        raise DocumentError("policy-invalid", "requirements is not a list")
+        raise _invalid("requirements", "is not a list")
     policy = Policy(
         name=check_name(document["name"], "name"),
         secure_boot=_demand(document, "secure_boot", "required"),
@@ -84,16 +93,31 @@ def from_document(document: Any) -> Policy:
         ),
         certificates=_certificates(document.get("certificates", {})),
         dbx_minimum=_fingerprints(document.get("dbx_minimum", []), "dbx_minimum"),
-        images=_kinds(document.get("images", [])),
+        images=_kinds(document.get("images", []), "images"),
+        boot_files=_kinds(document.get("boot_files", []), "boot_files"),
         dynamic_launch=_demand(document, "dynamic_launch", "optional"),
         ima=_ima(document.get("ima", {})),
+        orderly_shutdown=_demand(document, "orderly_shutdown", "optional"),
+        tpm_firmware=_versions(document.get("tpm_firmware", [])),
+        max_age=_max_age(document.get("max_age")),
+        labels=check_labels(document.get("labels", {}), "labels"),
     )
-    demanding = policy if policy.ima.mode == "enforce" else replace(policy, ima=ImaPolicy())
-    if demanding == Policy(policy.name, "optional", ()):
+    if policy.labels and policy.name == DEFAULT_POLICY.name:
         raise DocumentError(
-            "policy-invalid", "requirements is empty and secure_boot optional: it asks for nothing"
+            "policy-invalid",
+            f"policy {policy.name} is for the hosts no other one is for: it has no labels",
+            "labels",
         )
+    demanding = replace(policy, max_age=None, labels={})
+    if policy.ima.mode != "enforce":
+        demanding = replace(demanding, ima=ImaPolicy())
+    if demanding == Policy(policy.name, "optional", ()):
+        raise _invalid("requirements", "is empty and secure_boot optional: it asks for nothing")
     return policy
+
+
+def _invalid(field: str, what: str) -> DocumentError:
+    return DocumentError("policy-invalid", f"{field} {what}", field)
 
 
 def _demand(
@@ -104,7 +128,7 @@ def _demand(
         return "required"
     if value == "optional":
         return "optional"
-    raise DocumentError("policy-invalid", f"{name} is neither required nor optional")
+    raise _invalid(name, "is neither required nor optional")
 
 
 def _certificates(value: Any) -> dict[str, frozenset[str]]:
@@ -116,26 +140,47 @@ def _fingerprints(value: Any, where: str) -> frozenset[str]:
     if not isinstance(value, list) or not all(
         isinstance(item, str) and _FINGERPRINT.fullmatch(item.lower()) for item in value
     ):
-        raise DocumentError(
-            "policy-invalid", f"{where} is not a list of SHA-256 digests (64 hexadecimal digits)"
-        )
+        raise _invalid(where, "is not a list of SHA-256 digests (64 hexadecimal digits)")
     return frozenset(item.lower() for item in value)
 
 
-def _kinds(value: Any) -> tuple[str, ...]:
+def _kinds(value: Any, where: str) -> tuple[str, ...]:
     if not isinstance(value, list):
-        raise DocumentError("policy-invalid", "images is not a list of kinds of reference sets")
-    return tuple(check_name(kind, f"images[{number}]") for number, kind in enumerate(value))
+        raise _invalid(where, "is not a list of kinds of reference sets")
+    return tuple(check_name(kind, f"{where}[{number}]") for number, kind in enumerate(value))
+
+
+def _versions(value: Any) -> frozenset[int]:
+    if not isinstance(value, list):
+        raise _invalid("tpm_firmware", "is not a list of versions")
+    return frozenset(_version(item, f"tpm_firmware[{number}]") for number, item in enumerate(value))
+
+
+def _version(value: Any, where: str) -> int:
+    # YAML takes 0x7000200110000 for a number.
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**64:
+        return value
+    if isinstance(value, str) and _VERSION.fullmatch(value):
+        return int(value, 16)
+    raise _invalid(where, "is not a version (0x and up to 16 hexadecimal digits)")
+
+
+def _max_age(value: Any) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or value not in _AGES:
+        raise _invalid("max_age", f"is not a number of seconds from {_AGES[0]} to {_AGES[-1]}")
+    return value
 
 
 def _requirement(item: Mapping[str, Any], where: str) -> Requirement:
     check_keys(item, where, {"kind", "pcrs"}, set())
     pcrs = item["pcrs"]
     if not isinstance(pcrs, list) or not pcrs:
-        raise DocumentError("policy-invalid", f"{where}.pcrs is not a list of PCRs")
+        raise _invalid(f"{where}.pcrs", "is not a list of PCRs")
     numbers = tuple(pcr_number(pcr, f"{where}.pcrs") for pcr in pcrs)
     if len(set(numbers)) != len(numbers):
-        raise DocumentError("policy-invalid", f"{where}.pcrs names a PCR twice")
+        raise _invalid(f"{where}.pcrs", "names a PCR twice")
     return Requirement(check_name(item["kind"], f"{where}.kind"), numbers)
 
 
@@ -143,7 +188,7 @@ def _ima(value: Any) -> ImaPolicy:
     check_keys(value, "ima", set(), {"mode", "exclude", "keys"})
     mode = value.get("mode", "off")
     if mode not in ("off", "report", "enforce"):
-        raise DocumentError("policy-invalid", "ima.mode is none of off, report and enforce")
+        raise _invalid("ima.mode", "is none of off, report and enforce")
     exclude = _texts(value.get("exclude", []), "ima.exclude", _MOST_PATTERNS, _LONGEST_PATTERN)
     keys = _texts(value.get("keys", []), "ima.keys", _MOST_KEYS, _LONGEST_KEY)
     for number, pattern in enumerate(exclude):
@@ -152,7 +197,7 @@ def _ima(value: Any) -> ImaPolicy:
         try:
             FileKeys([key])
         except FormatError as error:
-            raise DocumentError("policy-invalid", f"ima.keys[{number}]: {error}") from error
+            raise _invalid(f"ima.keys[{number}]", f"is not a public key: {error}") from error
     return ImaPolicy(mode, exclude, keys)
 
 
@@ -162,19 +207,15 @@ def _texts(value: Any, where: str, most: int, longest: int) -> tuple[str, ...]:
         or len(value) > most
         or not all(isinstance(item, str) and len(item) <= longest for item in value)
     ):
-        raise DocumentError(
-            "policy-invalid", f"{where} is not a list of up to {most} texts of {longest} characters"
-        )
+        raise _invalid(where, f"is not a list of up to {most} texts of {longest} characters")
     return tuple(value)
 
 
 def _pattern(pattern: Any, where: str) -> str:
     if not isinstance(pattern, str) or len(pattern) > _LONGEST_PATTERN:
-        raise DocumentError("policy-invalid", f"{where} is not a regular expression")
+        raise _invalid(where, "is not a regular expression")
     try:
         re.compile(pattern)
     except re.error as error:
-        raise DocumentError(
-            "policy-invalid", f"{where} is not a regular expression: {error}"
-        ) from error
+        raise _invalid(where, f"is not a regular expression: {error}") from error
     return pattern

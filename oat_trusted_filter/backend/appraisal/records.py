@@ -57,6 +57,8 @@ class Evidence:
     boot_log: bytes
     ima: ImaPart | None = None
     """None: the host has no IMA log."""
+    challenged_at: datetime | None = None
+    """When the challenge was issued; the evidence is at most as old."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,12 @@ class PreviousState:
     reset_count: int
     restart_count: int
     firmware_version: int
+    safe: bool = True
+    """False: the clock may have been further once, for the TPM lost power before it noted it."""
+    went_back: bool = False
+    """At the last reset the clock was behind what had been quoted before."""
+    firmware_before: int | None = None
+    """The version the TPM was known with, if it has another one now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +103,23 @@ class ReferenceEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class Provenance:
+    """Where reference values come from."""
+
+    source: Literal["hosts", "files", "imported", "typed"]
+    by: str
+    """Who brought them."""
+    at: datetime
+    hosts: tuple[str, ...] = ()
+    """Whose boots were taken for good."""
+    region: str = ""
+    files: tuple[str, ...] = ()
+    """What they were computed from."""
+    origin: "Provenance | None" = None
+    """What an imported document says about itself."""
+
+
+@dataclass(frozen=True, slots=True)
 class ReferenceSet:
     """Reference values of one kind."""
 
@@ -104,11 +129,15 @@ class ReferenceSet:
     """Bank -> PCR -> the values that are good."""
     images: Mapping[str, frozenset[bytes]] = field(default_factory=dict)
     """Bank -> Authenticode digests of boot loaders and kernels that may be started."""
+    boot_files: Mapping[str, frozenset[bytes]] = field(default_factory=dict)
+    """Bank -> digests of files that a boot loader may load."""
     events: tuple[ReferenceEvent, ...] = ()
     files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """An allow list for IMA: ``sha256:…`` -> the paths it may have, none for any."""
     valid_from: datetime | None = None
     valid_until: datetime | None = None
+    provenance: Provenance | None = None
+    """None: made by an earlier release."""
 
     def valid_at(self, now: datetime) -> bool:
         """Whether the set counts at this moment."""
@@ -153,8 +182,18 @@ class Policy:
     """Digests that have to be in dbx, hexadecimal."""
     images: tuple[str, ...] = ()
     """Kinds of reference sets one of which has to know each image that was started."""
+    boot_files: tuple[str, ...] = ()
+    """Kinds of reference sets one of which has to know each file the boot loader has loaded."""
     dynamic_launch: Literal["required", "optional"] = "optional"
     ima: ImaPolicy = ImaPolicy()
+    orderly_shutdown: Literal["required", "optional"] = "optional"
+    tpm_firmware: frozenset[int] = frozenset()
+    """Versions the TPM's firmware may have, none for any."""
+    max_age: int | None = None
+    """Seconds after its challenge when evidence counts for nothing any more, None for the lifetime
+    of verdicts."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """The policy is for hosts that have all of them and are bound to none directly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,9 +212,17 @@ class Finding:
     description: str | None = None
     """What the event is about."""
     actual: str | None = None
+    """Digest of the event, or value, that is not good."""
     expected: tuple[str, ...] = ()
+    """What would be good in its place, as far as the nearest set knows."""
+    quoted: str | None = None
+    """Value of the PCR."""
+    reference_values: tuple[str, ...] = ()
+    """Values of the PCR that the nearest set has."""
     reference_set: str | None = None
     """The nearest one."""
+    tried: tuple[str, ...] = ()
+    """All sets that were compared."""
     severity: Severity = "error"
     """A warning costs no trust."""
 
@@ -260,6 +307,18 @@ class Verdict:
     """For the next appraisal of this host."""
     ima: ImaResult | None = None
     """None: the IMA log was not looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """An operator's word about a host, for a time."""
+
+    level: Literal["trusted", "untrusted"]
+    reason: str
+    by: str
+    """Who said it."""
+    made_at: datetime
+    until: datetime
 
 
 class EvidenceRefused(Exception):

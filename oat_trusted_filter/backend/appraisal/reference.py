@@ -11,20 +11,28 @@
 # under the License.
 """Reference sets: taking them from hosts, and as documents (JSON, YAML) and back."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from oat_trusted_filter.backend.appraisal.allow_list import IMA_KIND, files_of
-from oat_trusted_filter.backend.appraisal.boot_log import event_digest
+from oat_trusted_filter.backend.appraisal.boot_log import (
+    BOOT_FILES_PCR,
+    boot_file_events,
+    event_digest,
+)
 from oat_trusted_filter.backend.appraisal.document import (
     DocumentError,
     check_keys,
     check_name,
     pcr_number,
 )
-from oat_trusted_filter.backend.appraisal.records import ReferenceEvent, ReferenceSet
+from oat_trusted_filter.backend.appraisal.records import (
+    Provenance,
+    ReferenceEvent,
+    ReferenceSet,
+)
 from oat_trusted_filter.tcg.algorithms import BANKS, digest_size
 from oat_trusted_filter.tcg.bootlog import EV_NO_ACTION, BootLog, Event
 from oat_trusted_filter.tcg.events import (
@@ -37,9 +45,23 @@ from oat_trusted_filter.tcg.pcr import PcrValues
 
 #: PCRs that firmware and boot loader extend, so that the boot log explains them.
 BOOT_PCRS: tuple[int, ...] = (*range(10), 14)
+#: What a dynamic launch measures; no log explains it, but machines of one kind have one value.
+LAUNCH_PCRS: tuple[int, ...] = (17, 18)
 DEFAULT_KIND = "platform"
+#: PCRs that are taken for a kind unless others are asked for; for all other kinds BOOT_PCRS.
+KIND_PCRS: Mapping[str, tuple[int, ...]] = {
+    "firmware": (0, 2),
+    "boot-loader": (4,),
+    "kernel": (4,),
+    "os": (8, 9, 14),
+    "txt": LAUNCH_PCRS,
+}
 _MAX_EVENTS = 2_000
-_FIELDS = {"kind", "pcrs", "images", "events", "files", "valid_from", "valid_until"}
+_MOST_NAMES = 1_000
+_FIELDS = {
+    "kind", "pcrs", "images", "boot_files", "events", "files", "valid_from", "valid_until",
+    "provenance",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,16 +110,23 @@ class DifferingPcr:
 
 
 def derive_reference(
-    name: str, kind: str, pcrs: Iterable[int], boots: Sequence[GoodBoot]
+    name: str,
+    kind: str,
+    pcrs: Iterable[int],
+    boots: Sequence[GoodBoot],
+    take: Collection[int] = (),
 ) -> tuple[ReferenceSet, tuple[DifferingPcr, ...]]:
     """Take reference values from good boots.
 
     1. The banks are those that all hosts have allocated.
     2. A PCR that has the same value on all hosts is taken, with the events that led to it.
-    3. A PCR that has not is left out, and the events that differ are named.
-    4. Images that all hosts have started are taken.
+    3. A PCR that has not is left out, and the events that differ are named; unless it is one to
+       take all values of.
+    4. Images that all hosts have started, and files that all boot loaders have loaded, are taken;
+       those of any host if all values of their PCR are.
 
     :param pcrs: which PCRs to look at.
+    :param take: PCRs of which each host's value is as good as the other's.
     :raises DocumentError: ``reference-empty``, the hosts have no bank or no PCR in common.
     """
     check_name(name, "name")
@@ -106,51 +135,76 @@ def derive_reference(
         bank for bank in BANKS if boots and all(boot.pcrs.get(bank) for boot in boots)
     ]  # 1
     if not banks:
-        raise DocumentError("reference-empty", "the hosts have no PCR bank in common")
+        raise DocumentError("reference-empty", "the hosts have no PCR bank in common", "")
     same, differing = [], []
     for pcr in sorted(set(pcrs)):
         values = {tuple(boot.pcrs[bank].get(pcr) for bank in banks) for boot in boots}
-        if len(values) == 1 and None not in next(iter(values)):
-            same.append(pcr)  # 2
-        else:
+        known = all(None not in of_boot for of_boot in values)
+        if pcr in LAUNCH_PCRS and any(not (value or b"").strip(b"\xff") for (value, *_) in values):
+            raise DocumentError(
+                "reference-empty",
+                f"not all hosts have made a dynamic launch: PCR {pcr} still holds ones",
+                "",
+            )
+        if not known or len(values) > 1:
             differing.append(_differing(pcr, boots))  # 3
+        if known and (len(values) == 1 or pcr in take):
+            same.append(pcr)  # 2
     if not same:
-        raise DocumentError("reference-empty", "no PCR is the same on all these hosts")
-    first = boots[0]
+        raise DocumentError("reference-empty", "no PCR is the same on all these hosts", "")
+    of_any = BOOT_LOADER_PCR in take, BOOT_FILES_PCR in take
     return (
         ReferenceSet(
             name=name,
             kind=kind,
             pcrs={
-                bank: {pcr: frozenset([first.pcrs[bank][pcr]]) for pcr in same} for bank in banks
+                bank: {pcr: frozenset(boot.pcrs[bank][pcr] for boot in boots) for pcr in same}
+                for bank in banks
             },
-            images={bank: _common_images(boots, bank) for bank in banks},  # 4
-            events=tuple(
-                ReferenceEvent(
-                    event.pcr,
-                    event_type_name(event.type),
-                    event_digest(event),
-                    describe_event(event),
-                )
-                for event in first.log.events
-                if event.pcr in same and event.type != EV_NO_ACTION
-            ),
+            images={bank: _measured(boots, bank, _images_of, of_any[0]) for bank in banks},  # 4
+            boot_files={
+                bank: _measured(boots, bank, boot_file_events, of_any[1]) for bank in banks
+            },
+            events=_known_events(boots, same),
         ),
         tuple(differing),
     )
 
 
-def _common_images(boots: Sequence[GoodBoot], bank: str) -> frozenset[bytes]:
-    return frozenset.intersection(
-        *(
-            frozenset(
-                event.digests[bank]
-                for event in _events_of(boot.log, BOOT_LOADER_PCR)
-                if event.type == EV_EFI_BOOT_SERVICES_APPLICATION
+def _measured(
+    boots: Sequence[GoodBoot],
+    bank: str,
+    events: Callable[[BootLog], Iterable[Event]],
+    of_any: bool,
+) -> frozenset[bytes]:
+    """Digests of the events of all boots, or of any of them."""
+    found = [frozenset(event.digests[bank] for event in events(boot.log)) for boot in boots]
+    return frozenset.union(*found) if of_any else frozenset.intersection(*found)
+
+
+def _images_of(log: BootLog) -> list[Event]:
+    return [
+        event
+        for event in _events_of(log, BOOT_LOADER_PCR)
+        if event.type == EV_EFI_BOOT_SERVICES_APPLICATION
+    ]
+
+
+def _known_events(boots: Sequence[GoodBoot], pcrs: Collection[int]) -> tuple[ReferenceEvent, ...]:
+    """The events of the first boot, and those of the others that it has not."""
+    of_boots = [
+        [
+            ReferenceEvent(
+                event.pcr, event_type_name(event.type), event_digest(event), describe_event(event)
             )
-            for boot in boots
-        )
-    )
+            for event in boot.log.events
+            if event.pcr in pcrs and event.type != EV_NO_ACTION
+        ]
+        for boot in boots
+    ]
+    first, seen = of_boots[0], set(of_boots[0])
+    others = dict.fromkeys(event for events in of_boots[1:] for event in events)
+    return (*first, *(event for event in others if event not in seen))
 
 
 def _differing(pcr: int, boots: Sequence[GoodBoot]) -> DifferingPcr:
@@ -197,6 +251,11 @@ def to_document(reference: ReferenceSet) -> dict[str, Any]:
             for bank, digests in reference.images.items()
             if digests
         },
+        "boot_files": {
+            bank: sorted(digest.hex() for digest in digests)
+            for bank, digests in reference.boot_files.items()
+            if digests
+        },
         "events": [
             {
                 "pcr": event.pcr,
@@ -209,6 +268,24 @@ def to_document(reference: ReferenceSet) -> dict[str, Any]:
         **({"files": _files_document(reference)} if reference.files else {}),
         "valid_from": _moment_text(reference.valid_from),
         "valid_until": _moment_text(reference.valid_until),
+        **(
+            {"provenance": _provenance_document(reference.provenance)}
+            if reference.provenance
+            else {}
+        ),
+    }
+
+
+def _provenance_document(provenance: Provenance) -> dict[str, Any]:
+    origin = provenance.origin
+    return {
+        "source": provenance.source,
+        "by": provenance.by,
+        "at": _moment_text(provenance.at),
+        **({"hosts": list(provenance.hosts)} if provenance.hosts else {}),
+        **({"region": provenance.region} if provenance.region else {}),
+        **({"files": list(provenance.files)} if provenance.files else {}),
+        **({"origin": _provenance_document(origin)} if origin else {}),
     }
 
 
@@ -221,31 +298,42 @@ def from_document(document: Any) -> ReferenceSet:
 
     :raises DocumentError: it describes none; the message names the field.
     """
-    check_keys(document, "reference set", {"name"}, _FIELDS)
+    check_keys(document, "reference set", {"name"}, _FIELDS, whole=True)
     valid_from = _moment(document.get("valid_from"), "valid_from")
     valid_until = _moment(document.get("valid_until"), "valid_until")
     if valid_from and valid_until and valid_until <= valid_from:
-        raise DocumentError("reference-invalid", "valid_until is not after valid_from")
+        raise _invalid("valid_until", "is not after valid_from")
     events = document.get("events") or []
     if not isinstance(events, list) or len(events) > _MAX_EVENTS:
-        raise DocumentError("reference-invalid", f"events is not a list of up to {_MAX_EVENTS}")
+        raise _invalid("events", f"is not a list of up to {_MAX_EVENTS}")
     kind = check_name(document.get("kind", DEFAULT_KIND), "kind")
-    pcrs, images = _pcrs(document.get("pcrs", {})), _images(document.get("images", {}))
+    pcrs = _pcrs(document.get("pcrs", {}))
+    images = _digests(document.get("images", {}), "images")
+    boot_files = _digests(document.get("boot_files", {}), "boot_files")
+    provenance = document.get("provenance")
     if ("files" in document) != (kind == IMA_KIND):
-        raise DocumentError("reference-invalid", f"files go with kind {IMA_KIND}, and only with it")
+        raise _invalid("files", f"go with kind {IMA_KIND}, and only with it")
     files = files_of(document["files"]) if kind == IMA_KIND else {}
-    if not pcrs and not images and not files:
-        raise DocumentError("reference-invalid", "the set has neither pcrs nor images")
+    if not (pcrs or images or boot_files or files):
+        raise DocumentError(
+            "reference-invalid", "the set has neither pcrs nor images nor boot_files", ""
+        )
     return ReferenceSet(
         name=check_name(document["name"], "name"),
         kind=kind,
         pcrs=pcrs,
         images=images,
+        boot_files=boot_files,
         files=files,
         events=tuple(_event(item, f"events[{number}]") for number, item in enumerate(events)),
         valid_from=valid_from,
         valid_until=valid_until,
+        provenance=None if provenance is None else _provenance(provenance, "provenance"),
     )
+
+
+def _invalid(field: str, what: str) -> DocumentError:
+    return DocumentError("reference-invalid", f"{field} {what}", field)
 
 
 def _pcrs(value: Any) -> dict[str, dict[int, frozenset[bytes]]]:
@@ -253,7 +341,7 @@ def _pcrs(value: Any) -> dict[str, dict[int, frozenset[bytes]]]:
     found: dict[str, dict[int, frozenset[bytes]]] = {}
     for bank, of_bank in value.items():
         if not isinstance(of_bank, dict) or not of_bank:
-            raise DocumentError("reference-invalid", f"pcrs.{bank} is not an object of PCRs")
+            raise _invalid(f"pcrs.{bank}", "is not an object of PCRs")
         found[bank] = {
             pcr_number(pcr, f"pcrs.{bank}"): _values(values, bank, f"pcrs.{bank}.{pcr}")
             for pcr, values in of_bank.items()
@@ -261,16 +349,47 @@ def _pcrs(value: Any) -> dict[str, dict[int, frozenset[bytes]]]:
     return found
 
 
-def _images(value: Any) -> dict[str, frozenset[bytes]]:
-    check_keys(value, "images", set(), set(BANKS))
-    return {bank: _values(digests, bank, f"images.{bank}") for bank, digests in value.items()}
+def _digests(value: Any, where: str) -> dict[str, frozenset[bytes]]:
+    check_keys(value, where, set(), set(BANKS))
+    return {bank: _values(digests, bank, f"{where}.{bank}") for bank, digests in value.items()}
+
+
+def _provenance(value: Any, where: str) -> Provenance:
+    check_keys(value, where, {"source", "by", "at"}, {"hosts", "region", "files", "origin"})
+    source, at, origin = value["source"], _moment(value["at"], f"{where}.at"), value.get("origin")
+    if source not in ("hosts", "files", "imported", "typed"):
+        raise _invalid(f"{where}.source", "is none of hosts, files, imported and typed")
+    if at is None:
+        raise _invalid(f"{where}.at", "is not a time (RFC 3339)")
+    # A document says where its values came from first, and who brought them here.
+    if origin is not None and where != "provenance":
+        raise _invalid(f"{where}.origin", "is one too many")
+    return Provenance(
+        source,
+        _names([value["by"]], f"{where}.by")[0],
+        at,
+        _names(value.get("hosts", []), f"{where}.hosts"),
+        _names([value.get("region", "")], f"{where}.region")[0],
+        _names(value.get("files", []), f"{where}.files"),
+        None if origin is None else _provenance(origin, f"{where}.origin"),
+    )
+
+
+def _names(value: Any, where: str) -> tuple[str, ...]:
+    if (
+        not isinstance(value, list)
+        or len(value) > _MOST_NAMES
+        or not all(isinstance(x, str) and len(x) <= 300 and x.isprintable() for x in value)
+    ):
+        raise _invalid(where, "is not a short printable text, or a list of those")
+    return tuple(value)
 
 
 def _values(values: Any, bank: str, where: str) -> frozenset[bytes]:
     if isinstance(values, str):
         values = [values]
     if not isinstance(values, list) or not values:
-        raise DocumentError("reference-invalid", f"{where} is not a list of values")
+        raise _invalid(where, "is not a list of values")
     return frozenset(_digest(value, digest_size(bank), where) for value in values)
 
 
@@ -280,7 +399,7 @@ def _digest(value: Any, size: int, where: str) -> bytes:
     except (TypeError, ValueError):
         digest = b""
     if len(digest) != size or digest.hex() != value.lower():
-        raise DocumentError("reference-invalid", f"{where} has a value that is not {size} bytes")
+        raise _invalid(where, f"has a value that is not {size} bytes")
     return digest
 
 
@@ -289,7 +408,7 @@ def _event(item: Any, where: str) -> ReferenceEvent:
     texts = {name: item.get(name, "") for name in ("type", "digest", "description")}
     for name, text in texts.items():
         if not isinstance(text, str) or len(text) > 300 or not text.isascii():
-            raise DocumentError("reference-invalid", f"{where}.{name} is not a short ASCII text")
+            raise _invalid(f"{where}.{name}", "is not a short ASCII text")
     return ReferenceEvent(pcr_number(item["pcr"], f"{where}.pcr"), **texts)
 
 
@@ -303,9 +422,9 @@ def _moment(value: Any, where: str) -> datetime | None:
     try:
         moment = value if isinstance(value, datetime) else datetime.fromisoformat(value)
     except (TypeError, ValueError):
-        raise DocumentError("reference-invalid", f"{where} is not a time (RFC 3339)") from None
+        raise _invalid(where, "is not a time (RFC 3339)") from None
     if moment.tzinfo is None:
-        raise DocumentError("reference-invalid", f"{where} has no time zone")
+        raise _invalid(where, "has no time zone")
     return moment
 
 

@@ -19,6 +19,7 @@ from oat_trusted_filter.backend.store.tables import deletions, state
 
 _STATE = select(state.c.epoch, state.c.cursor, state.c.rules)
 _BUMP_CURSOR = update(state).values(cursor=state.c.cursor + 1)
+_LOCK_RULES = update(state).values(rules=state.c.rules)
 _BUMP_RULES = update(state).values(rules=state.c.rules + 1)
 
 
@@ -48,6 +49,12 @@ def next_cursor(connection: Connection) -> int:
 def next_rules(connection: Connection) -> int:
     """Count a change of policies or reference sets."""
     connection.execute(_BUMP_RULES)
+    return position(connection).rules
+
+
+def lock_rules(connection: Connection) -> int:
+    """The count of changes of rules, which nobody changes before this transaction ends."""
+    connection.execute(_LOCK_RULES)
     return position(connection).rules
 
 

@@ -30,7 +30,8 @@ REGISTERED = "registered"
 PENDING = "pending"
 APPROVED = "approved"
 
-DEFAULT_POLICY = "default"
+#: Not bound to a policy directly: labels decide.
+UNBOUND = ""
 
 #: Status of the certificate of an endorsement key.
 VERIFIED = "verified"
@@ -61,8 +62,13 @@ class Host:
     service_host: str | None
     resource_provider: str | None
     policy: str
+    """The one the host is bound to directly, or :data:`UNBOUND`."""
     created_at: int
     enrolled_at: int | None
+    labels: str | None
+    """JSON; None: none."""
+    override: str | None
+    """JSON; None: none was ever made or it was taken back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +127,22 @@ def by_id(connection: Connection, number: int) -> Host | None:
     """One binding."""
     row = connection.execute(select(*_COLUMNS).where(hosts.c.id == number)).mappings().first()
     return None if row is None else from_row(row)
+
+
+def bindings(connection: Connection) -> list[tuple[str, str, str | None]]:
+    """Name, policy and labels of all hosts."""
+    query = select(hosts.c.host, hosts.c.policy, hosts.c.labels).order_by(hosts.c.id)
+    return [(row.host, row.policy, row.labels) for row in connection.execute(query)]
+
+
+def change(connection: Connection, number: int, **values: str | None) -> None:
+    """Set policy, labels or override.
+
+    :raises NotFound: ``host-unknown``.
+    """
+    changed = connection.execute(update(hosts).where(hosts.c.id == number).values(values))
+    if changed.rowcount == 0:
+        raise NotFound("host-unknown", "the host was deleted at this moment")
 
 
 def waiting(connection: Connection, region: str, host: str) -> list[Host]:
@@ -247,7 +269,7 @@ def _insert(connection: Connection, candidate: Candidate, now: int) -> Host:
 
 
 def _added(connection: Connection, **values: Any) -> Host:
-    result = connection.execute(hosts.insert().values(policy=DEFAULT_POLICY, **values))
+    result = connection.execute(hosts.insert().values(policy=UNBOUND, **values))
     key = result.inserted_primary_key
     assert key is not None  # noqa: S101  every insert of a single row has one
     return _existing(connection, key[0])

@@ -88,6 +88,8 @@ state = Table(
 
 #: Bindings of a name to an endorsement key and an attestation key. ``approved_name`` is set while
 #: the binding is approved, so its uniqueness is what allows one approved binding for a name.
+#: ``policy`` is the one the host was bound to directly, empty if its labels decide; ``labels`` and
+#: ``override`` are documents, null for none.
 hosts = Table(
     "hosts",
     metadata,
@@ -107,6 +109,8 @@ hosts = Table(
     Column("policy", _text(NAME_LENGTH), nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("enrolled_at", BigInteger),
+    Column("labels", _document()),
+    Column("override", _document()),
     UniqueConstraint("region", "host", "ek_fingerprint"),
     Index(None, "state", "enrolled_at"),
     sqlite_autoincrement=True,
@@ -114,7 +118,8 @@ hosts = Table(
 
 #: The verdict about each approved binding, and the evidence it rests on. ``serial`` goes up with
 #: every write, ``changed`` is the cursor of the last change relying parties hear of. ``deadline``
-#: is null if there is nothing left to lapse.
+#: is null if there is nothing left to lapse. ``challenged_at`` is when the challenge was issued
+#: that the evidence answers.
 verdicts = Table(
     "verdicts",
     metadata,
@@ -137,6 +142,7 @@ verdicts = Table(
     Column("evidence", _text(DIGEST_LENGTH)),
     Column("pcrs", _document()),
     Column("boot_log_digest", _text(DIGEST_LENGTH), index=True),
+    Column("challenged_at", BigInteger),
 )
 
 #: Boot logs, each once however many hosts have it.
@@ -215,12 +221,14 @@ enforcers = Table(
     Column("reported_at", BigInteger, nullable=False),
 )
 
+#: ``generation`` is the count of rules at the last change, so that no two versions share one.
 reference_sets = Table(
     "reference_sets",
     metadata,
     Column("name", _text(NAME_LENGTH), primary_key=True),
     Column("document", _document(), nullable=False),
     Column("created_at", BigInteger, nullable=False),
+    Column("generation", BigInteger, nullable=False, server_default="0"),
 )
 
 policies = Table(
@@ -229,6 +237,7 @@ policies = Table(
     Column("name", _text(NAME_LENGTH), primary_key=True),
     Column("document", _document(), nullable=False),
     Column("changed_at", BigInteger, nullable=False),
+    Column("generation", BigInteger, nullable=False, server_default="0"),
 )
 
 #: ``old_digest`` is that of the token it has replaced, valid until ``old_expires_at``.

@@ -59,6 +59,8 @@ class Subject(NamedTuple):
     banks: str
     software_tpm: bool | None
     policy: str
+    labels: str | None
+    override: str | None
     serial: int
     level: str
     reason: str
@@ -93,18 +95,22 @@ class Outcome:
     nothing."""
     pcrs: str | None
     boot_log_digest: str | None
+    challenged_at: int
 
 
 class Appraisable(NamedTuple):
-    """Evidence a verdict that still runs rests on."""
+    """A verdict that still runs, and the evidence it rests on."""
 
     host_id: int
     region: str
     host: str
-    banks: str
     policy: str
-    evidence: str
-    boot_log_digest: str
+    labels: str | None
+    override: str | None
+    evidence: str | None
+    boot_log_digest: str | None
+    challenged_at: int | None
+    tpm_state: str | None
     pcrs: str | None
     """None: not asked for."""
     level: str
@@ -112,6 +118,11 @@ class Appraisable(NamedTuple):
     findings: str
     reference_sets: str
     deadline: int
+
+    @property
+    def judged_by(self) -> tuple[str | int | None, ...]:
+        """All of it that a judgement depends on."""
+        return self[3:9]
 
 
 class Revision(NamedTuple):
@@ -127,7 +138,7 @@ class Revision(NamedTuple):
 _SUBJECT = (
     select(
         hosts.c.id, hosts.c.region, hosts.c.host, hosts.c.ak_public, hosts.c.banks,
-        hosts.c.software_tpm, hosts.c.policy,
+        hosts.c.software_tpm, hosts.c.policy, hosts.c.labels, hosts.c.override,
         verdicts.c.serial, verdicts.c.level, verdicts.c.reason, verdicts.c.findings,
         verdicts.c.tpm_state, verdicts.c.evidence, verdicts.c.boot_log_digest,
         select(state.c.rules).scalar_subquery(),
@@ -136,7 +147,8 @@ _SUBJECT = (
     .where(hosts.c.approved_name == bindparam("name"))
 )  # fmt: skip
 
-_SHORT = ("level", "reason", "findings", "reference_sets", "appraised_at", "deadline", "tpm_state")
+_SHORT = ("level", "reason", "findings", "reference_sets", "appraised_at", "deadline", "tpm_state",
+          "challenged_at")  # fmt: skip
 _LONG = (*_SHORT, "evidence", "pcrs", "boot_log_digest")
 _SPEND = spent_challenges.insert()
 
@@ -286,14 +298,14 @@ def lapse(connection: Connection, now: int, latest: int) -> int:
 def _appraisable(pcrs: Any) -> Any:
     return (
         select(
-            hosts.c.id, hosts.c.region, hosts.c.host, hosts.c.banks, hosts.c.policy,
-            verdicts.c.evidence, verdicts.c.boot_log_digest, pcrs,
+            hosts.c.id, hosts.c.region, hosts.c.host, hosts.c.policy, hosts.c.labels,
+            hosts.c.override, verdicts.c.evidence, verdicts.c.boot_log_digest,
+            verdicts.c.challenged_at, verdicts.c.tpm_state, pcrs,
             verdicts.c.level, verdicts.c.reason, verdicts.c.findings, verdicts.c.reference_sets,
             verdicts.c.deadline,
         )
         .join_from(hosts, verdicts, verdicts.c.host_id == hosts.c.id)
-        .where(verdicts.c.deadline.is_not(None), verdicts.c.evidence.is_not(None))
-        .where(verdicts.c.boot_log_digest.is_not(None))
+        .where(verdicts.c.deadline.is_not(None))
         .order_by(hosts.c.id)
     )  # fmt: skip
 
@@ -304,7 +316,7 @@ _WITHOUT_PCRS = _appraisable(null())
 
 def appraisable(connection: Connection, *, with_pcrs: bool) -> Iterator[Appraisable]:
     """All hosts whose stored evidence can be judged again, in chunks of ids."""
-    query = _WITH_PCRS if with_pcrs else _WITHOUT_PCRS
+    query = (_WITH_PCRS if with_pcrs else _WITHOUT_PCRS).where(verdicts.c.evidence.is_not(None))
     last = 0
     while True:
         found = connection.execute(query.where(hosts.c.id > last).limit(_CHUNK))
@@ -315,9 +327,24 @@ def appraisable(connection: Connection, *, with_pcrs: bool) -> Iterator[Appraisa
         last = rows[-1].host_id
 
 
+def running(connection: Connection, host_id: int) -> Appraisable | None:
+    """The verdict about a host, whatever it rests on; None: none that still runs."""
+    row = connection.execute(_WITH_PCRS.where(hosts.c.id == host_id)).first()
+    return None if row is None else Appraisable._make(row)
+
+
 def pcrs_of(connection: Connection, host_id: int) -> str | None:
     """The PCR values a host has proven, as JSON."""
     return connection.scalar(select(verdicts.c.pcrs).where(verdicts.c.host_id == host_id))
+
+
+def overtake(connection: Connection, host_id: int) -> None:
+    """Make an appraisal of this host that is under way start over."""
+    connection.execute(
+        update(verdicts)
+        .where(verdicts.c.host_id == host_id)
+        .values(serial=verdicts.c.serial + 1)
+    )
 
 
 def overtake_all(connection: Connection) -> None:

@@ -23,6 +23,7 @@ from tests.lab.file_keys import FileKey
 from tests.unit.appraisal.hosts import good_boot, reference_of
 
 DOCUMENT = {"name": "set", "pcrs": {"sha256": {"4": ["00" * 32]}}}
+FROM = {"source": "typed", "by": "admin", "at": "2026-01-01T00:00:00Z"}
 FILES = {"sha256:" + "ab" * 32: ["/bin/sh", "/bin/true"], "sha512:" + "cd" * 64: []}
 
 
@@ -53,6 +54,39 @@ def test_two_hosts_give_what_is_the_same_and_name_what_is_not():
     command_lines = [e for e in differing[2].events if "kernel_cmdline" in e.description]
     assert {event.host for event in command_lines} == {"machine-a", "machine-b"}
     assert json.dumps([item.as_dict() for item in differing])
+
+
+def test_all_values_of_a_pcr_that_differs_are_taken_if_one_asks_for_it():
+    boots = [good_boot("machine-a"), good_boot("machine-b")]
+
+    found, differing = derive_reference("two", "os", (8, 9), boots, take=(9,))
+
+    assert [item.pcr for item in differing] == [8, 9]
+    assert found.pcrs["sha256"] == {9: {boot.pcrs["sha256"][9] for boot in boots}}
+    common, _ = derive_reference("two", "platform", BOOT_PCRS, boots)
+    assert common.boot_files["sha256"] < found.boot_files["sha256"]
+    assert reference.from_document(json.loads(json.dumps(reference.to_document(found)))) == found
+
+
+def test_launch_pcrs_are_taken_from_hosts_that_have_launched():
+    one = good_boot("machine-a")
+    with pytest.raises(DocumentError, match="dynamic launch") as refused:
+        derive_reference("none", "txt", (17, 18), [one])
+    assert refused.value.code == "reference-empty"
+    values = {17: b"\1" * 32, 18: b"\2" * 32}
+    launched = GoodBoot("launched", one.log, {"sha256": values})
+
+    found, _ = derive_reference("txt", "txt", (17, 18), [launched])
+
+    assert found.pcrs == {"sha256": {pcr: {value} for pcr, value in values.items()}}
+
+
+def test_a_set_says_where_it_comes_from():
+    taken = {"source": "hosts", "by": "admin", "at": "2026-01-01T00:00:00Z", "hosts": ["a", "b"]}
+    imported = {"source": "imported", "by": "me", "at": "2026-02-01T00:00:00Z", "origin": taken}
+    for provenance in (taken, imported):
+        found = reference.from_document({**DOCUMENT, "provenance": provenance})
+        assert reference.to_document(found)["provenance"] == provenance
 
 
 def test_hosts_without_a_common_bank_or_pcr_give_nothing():
@@ -132,6 +166,16 @@ def test_validity_is_read_with_its_time_zone():
         ({"name": "set", "kind": "ima", "files": {"sha256:" + "ab" * 32: "/bin/sh"}}, "paths"),
         ({"name": "set", "kind": "ima", "files": {"sha256:" + "ab" * 32: [""]}}, "paths"),
         ({"name": "set", "kind": "ima", "files": {"sha256:" + "ab" * 32: ["x" * 4097]}}, "paths"),
+        ({**DOCUMENT, "boot_files": {"sha256": ["00"]}}, "boot_files.sha256"),
+        ({**DOCUMENT, "provenance": {}}, "provenance"),
+        ({**DOCUMENT, "provenance": {**FROM, "source": "heaven"}}, "provenance.source"),
+        ({**DOCUMENT, "provenance": {**FROM, "at": None}}, "provenance.at"),
+        ({**DOCUMENT, "provenance": {**FROM, "by": "a\n"}}, "provenance.by"),
+        ({**DOCUMENT, "provenance": {**FROM, "hosts": "a"}}, "provenance.hosts"),
+        (
+            {**DOCUMENT, "provenance": {**FROM, "origin": {**FROM, "origin": FROM}}},
+            "provenance.origin.origin",
+        ),
         ({**DOCUMENT, "valid_until": "tomorrow"}, "valid_until"),
         ({**DOCUMENT, "valid_until": "2027-01-01T00:00:00"}, "valid_until"),
         (
@@ -154,8 +198,13 @@ def test_a_policy_survives_being_written_down():
         "certificates": {"KEK": ["ab" * 32], "db": []},
         "dbx_minimum": ["cd" * 32],
         "images": ["kernel"],
+        "boot_files": ["os"],
         "dynamic_launch": "required",
         "ima": {"mode": "enforce", "exclude": ["/tmp/.*"], "keys": [FileKey.ecc().pem]},
+        "orderly_shutdown": "required",
+        "tpm_firmware": ["0x0007000200110000"],
+        "max_age": 120,
+        "labels": {"rack": "a"},
     }
 
     assert policy.to_document(policy.from_document(document)) == document
@@ -196,7 +245,46 @@ def test_a_policy_that_says_nothing_asks_for_what_the_default_asks():
         ({"ima": {"keys": ["no key"]}}, "ima.keys[0]"),
         ({"ima": {"keys": [FileKey.rsa(1024).pem]}}, "ima.keys[0]"),
         ({"requirements": [], "secure_boot": "optional", "ima": {"mode": "report"}}, "nothing"),
+        ({"requirements": [], "secure_boot": "optional", "max_age": 60}, "nothing"),
+        ({"boot_files": "os"}, "boot_files"),
+        ({"orderly_shutdown": True}, "orderly_shutdown"),
+        ({"tpm_firmware": "0x1"}, "tpm_firmware"),
+        ({"tpm_firmware": ["7.2"]}, "tpm_firmware[0]"),
+        ({"tpm_firmware": [True]}, "tpm_firmware[0]"),
+        ({"tpm_firmware": [2**64]}, "tpm_firmware[0]"),
+        ({"max_age": 5}, "max_age"),
+        ({"max_age": 10**9}, "max_age"),
+        ({"max_age": "60"}, "max_age"),
+        ({"labels": ["rack"]}, "labels"),
+        ({"labels": {"rack": 1}}, "labels.rack"),
+        ({"labels": {"a b": "c"}}, "labels"),
+        ({"labels": {f"l{n}": "x" for n in range(65)}}, "labels"),
+        ({"name": "default", "labels": {"rack": "a"}}, "labels"),
     ],
 )
 def test_a_document_that_is_no_policy_is_refused_by_field(fields, field):
     assert field in refusal(policy.from_document, {"name": "p", **fields})
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"secure_boot": True}, "secure_boot"),
+        ({"requirements": [{"kind": "a", "pcrs": [0]}, {"kind": "a", "pcrs": [99]}]},
+         "requirements[1].pcrs"),
+        ({"ima": {"exclude": ["x", "("]}}, "ima.exclude[1]"),
+        ({"ima": {"colour": "blue"}}, "ima.colour"),
+        ({"colour": "blue"}, "colour"),
+        ({"name": "a b"}, "name"),
+    ],
+)  # fmt: skip
+def test_a_refusal_says_where_in_the_document(fields, field):
+    with pytest.raises(DocumentError) as refused:
+        policy.from_document({"name": "p", **fields})
+    assert refused.value.field == field
+
+
+def test_a_version_of_the_tpm_may_be_a_number():
+    """YAML takes 0x… without quotation marks for one."""
+    found = policy.from_document({"name": "p", "tpm_firmware": [0x70002, "0X70002"]})
+    assert found.tpm_firmware == {0x70002}

@@ -161,13 +161,40 @@ def test_5_a_digest_of_sha1_alone_is_not_enough():
     assert set(codes(Host(), sha1, images=("boot-loader",))) == {"image-unknown"}
 
 
-def test_6_a_host_that_should_have_launched_dynamically_and_did_not_is_told():
+OS = reference_of("machine-a", kind="os", pcrs=(9,))
+
+
+def test_6_files_of_the_boot_loader_are_known_by_their_digest():
+    assert codes(Host(), OS, boot_files=("os",)) == []
+    findings = found(Host("machine-b"), OS, boot_files=("os",))
+    # Its initrd is its own.
+    assert {finding.code for finding in findings} == {"boot-file-unknown"}
+    assert any("initrd" in finding.description for finding in findings)
+    assert all((f.pcr, f.event_type) == (9, "EV_IPL") for f in findings)
+    both = reference_of("machine-b", kind="os", pcrs=(9,))
+    assert codes(Host("machine-b"), OS, both, boot_files=("os",)) == []
+
+
+def test_D1_6_a_file_is_one_whatever_the_type_of_its_event():
+    events = [replace(e, type=6) if e.pcr == 9 else e for e in recorded("machine-b")]
+
+    assert "boot-file-unknown" in codes(with_events(events), OS, boot_files=("os",))
+
+
+def test_6_a_boot_loader_that_measures_no_files_is_not_believed():
+    events = [event for event in recorded() if event.pcr != 9]
+
+    assert codes(with_events(events), OS, boot_files=("os",)) == ["boot-files-unknown"]
+    assert codes(Host(), boot_files=("os",)) == ["no-reference"]
+
+
+def test_7_a_host_that_should_have_launched_dynamically_and_did_not_is_told():
     (finding,) = found(Host(), dynamic_launch="required")
 
     assert (finding.code, finding.pcr) == ("no-dynamic-launch", 17)
 
 
-def test_6_a_dynamic_launch_shows_in_the_pcrs():
+def test_7_a_dynamic_launch_shows_in_the_pcrs():
     host = Host()
     for values in host.values.values():
         size = len(values[17])

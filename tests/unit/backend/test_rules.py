@@ -85,6 +85,11 @@ def test_a_set_is_what_it_was_when_it_is_shown_and_created_again(place, pair):
     delete(place, name)
     body = {"name": "copy", "document": shown}
     created = place.call("POST", "/v1/reference-sets", body).json
+    assert shown.pop("validity") == "valid"
+    assert created.pop("generation") > shown.pop("generation")
+    origin, provenance = shown.pop("provenance"), created.pop("provenance")
+    assert (origin["source"], origin["hosts"]) == ("hosts", ["node-1", "node-2"])
+    assert (provenance["source"], provenance["origin"]) == ("imported", origin)
     assert created == {**shown, "name": "copy", "differing": []}
     # So is the answer to its creation.
     assert place.call("POST", "/v1/reference-sets", {"name": "x", "document": created}).json

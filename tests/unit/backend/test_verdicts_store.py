@@ -43,6 +43,7 @@ def outcome(**fields):
         "evidence": "e" * 64,
         "pcrs": "{}",
         "boot_log_digest": "d" * 64,
+        "challenged_at": START - 1_000,
     }
     return Outcome(**{**values, **fields})
 

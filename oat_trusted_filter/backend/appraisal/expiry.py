@@ -1,0 +1,58 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""What ends soon is said before it ends."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+
+from oat_trusted_filter.backend.appraisal.records import Finding, ReferenceSet, Verdict
+
+Validity = Literal["future", "valid", "expiring", "expired"]
+
+
+def validity(reference: ReferenceSet, now: datetime, lead: timedelta) -> Validity:
+    """Where a moment stands in the validity of a set.
+
+    :param lead: how long before its end a set is said to be ``expiring``.
+    """
+    if reference.valid_until is not None:
+        if reference.valid_until <= now:
+            return "expired"
+        if reference.valid_until - lead <= now and reference.valid_at(now):
+            return "expiring"
+    return "valid" if reference.valid_at(now) else "future"
+
+
+def with_expiry_warnings(
+    verdict: Verdict, references: Mapping[str, ReferenceSet], now: datetime, lead: timedelta
+) -> Verdict:
+    """The verdict, with a warning for each set it rests on that ends soon.
+
+    Of several sets that match, a verdict rests on the one that is valid for the longest time, so a
+    warning means that none takes its place.
+    """
+    warnings = tuple(
+        Finding(
+            "reference-expiring",
+            f"reference set {name}, which this verdict rests on, ends at "
+            f"{reference.valid_until.astimezone(UTC):%Y-%m-%d %H:%M} UTC",
+            reference_set=name,
+            severity="warning",
+        )
+        for name in verdict.references
+        if (reference := references.get(name)) is not None
+        and reference.valid_until is not None
+        and validity(reference, now, lead) == "expiring"
+    )
+    return replace(verdict, findings=(*verdict.findings, *warnings)) if warnings else verdict
