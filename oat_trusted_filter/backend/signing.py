@@ -19,7 +19,6 @@ is rotated without a restart. A key is named by its thumbprint (RFC 7638).
 import base64
 import hashlib
 import json
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +31,7 @@ from jwt.algorithms import ECAlgorithm
 from jwt.api_jws import PyJWS
 
 from oat_trusted_filter.backend.settings import StartError
+from oat_trusted_filter.backend.watched import WatchedFile
 
 ALGORITHM = "ES256"
 _BEGIN = b"-----BEGIN "
@@ -129,29 +129,12 @@ class Signing:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._lock = threading.Lock()
-        self._known = (self._mark(), read_keys(path))
+        self._file = WatchedFile(path, read_keys)
 
     @property
     def keys(self) -> Keys:
         """The keys as they are in the file; those before if it is not usable at this moment."""
-        mark, keys = self._known
-        if mark == self._mark():
-            return keys
-        with self._lock:
-            try:
-                self._known = (self._mark(), read_keys(self._path))
-            except StartError:
-                return keys
-            return self._known[1]
-
-    def _mark(self) -> tuple[int, ...] | None:
-        try:
-            status = self._path.stat()
-        except OSError:
-            return None
-        return (status.st_mtime_ns, status.st_ino, status.st_size)
+        return self._file.value
 
     def sign(self, payload: Mapping[str, Any], typ: str) -> str:
         """Sign a JSON object.

@@ -22,11 +22,12 @@ import hashlib
 import hmac
 import re
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from oat_trusted_filter.backend.api.problems import Problem
+from oat_trusted_filter.backend.challenge_key import ChallengeKey, in_use
 
-KEY_BYTES = 32
 _TIME_BYTES = 8
 _RANDOM_BYTES = 32
 _MAC_BYTES = 32
@@ -54,18 +55,18 @@ class Challenge:
 class Challenges:
     """Makes challenges and knows its own again.
 
-    :param key: shared by all servers of one backend.
+    :param keys: says the keys, which all servers of one backend share.
     :param lifetime: milliseconds.
     """
 
-    def __init__(self, key: bytes, lifetime: int) -> None:
-        self._key = key
+    def __init__(self, keys: Callable[[], tuple[ChallengeKey, ...]], lifetime: int) -> None:
+        self._keys = keys
         self._lifetime = lifetime
 
     def issue(self, region: str, host: str, now: int) -> str:
         """A new challenge, as text."""
         body = now.to_bytes(_TIME_BYTES, "big") + secrets.token_bytes(_RANDOM_BYTES)
-        data = body + self._mac(body, region, host)
+        data = body + _mac(in_use(self._keys(), now), body, region, host)
         return base64.urlsafe_b64encode(data).decode("ascii")
 
     def check(self, text: str, region: str, host: str, now: int) -> Challenge:
@@ -78,7 +79,9 @@ class Challenges:
             raise Problem("challenge-malformed", "the challenge is not one of this backend")
         data = base64.urlsafe_b64decode(text)
         body, mac = data[:-_MAC_BYTES], data[-_MAC_BYTES:]
-        if not hmac.compare_digest(mac, self._mac(body, region, host)):
+        if not any(
+            hmac.compare_digest(mac, _mac(key, body, region, host)) for key in self._keys()
+        ):
             raise Problem("challenge-invalid", "the challenge was not issued to this host")
         issued_at = int.from_bytes(body[:_TIME_BYTES], "big")
         if not issued_at - _AHEAD_MS <= now < issued_at + self._lifetime:
@@ -89,6 +92,7 @@ class Challenges:
         """When nobody can use it any more, in milliseconds since 1970."""
         return challenge.issued_at + self._lifetime + _AHEAD_MS
 
-    def _mac(self, body: bytes, region: str, host: str) -> bytes:
-        message = b"\0".join((_LABEL, region.encode(), host.encode(), body))
-        return hmac.digest(self._key, message, "sha256")
+
+def _mac(key: ChallengeKey, body: bytes, region: str, host: str) -> bytes:
+    message = b"\0".join((_LABEL, region.encode(), host.encode(), body))
+    return hmac.digest(key.secret, message, "sha256")

@@ -33,9 +33,9 @@ from oat_trusted_filter.backend.api.application import make_application
 from oat_trusted_filter.backend.api.gateway import Gateway
 from oat_trusted_filter.backend.api.service import (
     make_service,
-    read_challenge_key,
     read_ek_authorities,
 )
+from oat_trusted_filter.backend.challenge_key import read_challenge_keys
 from oat_trusted_filter.backend.program import EXIT_OK, fail, open_store, parse_configuration
 from oat_trusted_filter.backend.settings import Settings, StartError
 from oat_trusted_filter.backend.signing import read_keys
@@ -131,7 +131,7 @@ def _check(settings: Settings) -> str:
     :returns: the address to listen on.
     :raises StartError: with what is missing.
     """
-    read_challenge_key(settings.challenge_key)
+    read_challenge_keys(settings.challenge_key)
     read_keys(settings.signing_key)
     read_ek_authorities(settings.ek_ca_dir)
     _check_tls(settings)

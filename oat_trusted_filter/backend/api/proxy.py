@@ -28,7 +28,7 @@ _SAID = (
     "HTTP_X_FORWARDED_PREFIX", "HTTP_FORWARDED", "HTTP_CLIENT_CERT",
 )  # fmt: skip
 _HOST = re.compile(r"[A-Za-z0-9.-]+(?::[0-9]{1,5})?|\[[0-9a-fA-F:.]+\](?::[0-9]{1,5})?")
-_PREFIX = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
+_PREFIX = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
 
 
 class BehindProxies:

@@ -19,14 +19,16 @@ from pathlib import Path
 
 from oat_trusted_filter.backend.api.auth import Authenticator, make_authenticator
 from oat_trusted_filter.backend.api.boot_logs import BootLogs
-from oat_trusted_filter.backend.api.challenge import KEY_BYTES, Challenges
+from oat_trusted_filter.backend.api.challenge import Challenges
 from oat_trusted_filter.backend.api.limits import Limit
 from oat_trusted_filter.backend.api.rules import RuleChanger, RulesBook
 from oat_trusted_filter.backend.api.snapshots import Snapshots
+from oat_trusted_filter.backend.challenge_key import read_challenge_keys
 from oat_trusted_filter.backend.enrolment.certificate import CertificateRefused, load_ca_store
 from oat_trusted_filter.backend.settings import Settings, StartError
 from oat_trusted_filter.backend.signing import Signing
 from oat_trusted_filter.backend.store.engine import Store
+from oat_trusted_filter.backend.watched import WatchedFile
 
 
 def _clock() -> int:
@@ -61,13 +63,12 @@ def make_service(settings: Settings, store: Store, clock: Callable[[], int] = _c
         ``signing-key-missing``, ``signing-key-invalid`` or ``ek-ca-invalid``.
     """
     boot_logs, book = BootLogs(), RulesBook()
+    keys = WatchedFile(settings.challenge_key, read_challenge_keys)
     return Service(
         settings=settings,
         store=store,
         authenticator=make_authenticator(settings, store, clock),
-        challenges=Challenges(
-            read_challenge_key(settings.challenge_key), int(settings.challenge_lifetime * 1000)
-        ),
+        challenges=Challenges(lambda: keys.value, int(settings.challenge_lifetime * 1000)),
         ek_authorities=read_ek_authorities(settings.ek_ca_dir),
         boot_logs=boot_logs,
         rules=book,
@@ -84,29 +85,6 @@ def make_service(settings: Settings, store: Store, clock: Callable[[], int] = _c
         },
         clock=clock,
     )
-
-
-def read_challenge_key(path: Path) -> bytes:
-    """The key of the challenges.
-
-    :raises StartError: ``challenge-key-missing`` or ``challenge-key-invalid``.
-    """
-    try:
-        key = bytes.fromhex(path.read_bytes().decode().strip())
-    except FileNotFoundError as error:
-        raise StartError(
-            "challenge-key-missing",
-            f"{path} does not exist: run oat-manage --config-file FILE init",
-        ) from error
-    except OSError as error:
-        raise StartError(
-            "challenge-key-missing", f"{path} cannot be read: {error.strerror}"
-        ) from error  # fmt: skip
-    except ValueError as error:
-        raise StartError("challenge-key-invalid", f"{path} holds no key") from error
-    if len(key) != KEY_BYTES:
-        raise StartError("challenge-key-invalid", f"{path} holds no key of {KEY_BYTES} bytes")
-    return key
 
 
 def read_ek_authorities(folder: Path | None) -> tuple[bytes, ...]:

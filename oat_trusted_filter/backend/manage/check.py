@@ -28,7 +28,8 @@ from cryptography.exceptions import InvalidSignature
 from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from oat_trusted_filter.backend.api.service import read_challenge_key, read_ek_authorities
+from oat_trusted_filter.backend.api.service import read_ek_authorities
+from oat_trusted_filter.backend.challenge_key import read_challenge_keys
 from oat_trusted_filter.backend.manage.authority import certificate_names
 from oat_trusted_filter.backend.manage.initialise import ADMIN_FILE, SCHEDULER_FILE
 from oat_trusted_filter.backend.program import open_store
@@ -108,7 +109,7 @@ def _file_lines(settings: Settings) -> Iterator[Line]:
     for path in (*needed, *(path for path in handed_out if path.exists())):
         yield _secret_line(path)
     try:
-        read_challenge_key(settings.challenge_key)
+        read_challenge_keys(settings.challenge_key)
     except StartError as error:
         yield Line(False, "challenge key", str(error))
 

@@ -17,11 +17,11 @@ Whatever is there already stays as it is, so the command may be repeated at any 
 import datetime
 import ipaddress
 import re
-import secrets
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from oat_trusted_filter.backend import challenge_key
 from oat_trusted_filter.backend.manage import authority, credentials, signing_key
 from oat_trusted_filter.backend.manage.files import SECRET, make_folder, read_file, write_file
 from oat_trusted_filter.backend.settings import Settings, StartError
@@ -30,7 +30,6 @@ from oat_trusted_filter.backend.store.engine import Store
 
 ADMIN_FILE = "admin-openrc"
 SCHEDULER_FILE = "scheduler.token"
-_CHALLENGE_KEY_BYTES = 32
 _TOKEN = re.compile(r"^export OAT_TOKEN=(\S+)$", re.MULTILINE)
 
 
@@ -45,8 +44,7 @@ def initialise(settings: Settings, store: Store, names: Sequence[str]) -> list[P
     make_folder(folder)
     written = authority.ensure(folder, names, datetime.datetime.now(datetime.UTC))
     if read_file(settings.challenge_key) is None:
-        key = secrets.token_hex(_CHALLENGE_KEY_BYTES) + "\n"
-        write_file(settings.challenge_key, key.encode(), SECRET)
+        write_file(settings.challenge_key, challenge_key.rotated((), 0, 0), SECRET)
         written.append(settings.challenge_key)
     if read_file(settings.signing_key) is None:
         signing_key.rotate(settings.signing_key)

@@ -15,6 +15,7 @@ import argparse
 import getpass
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,11 @@ from oslo_config import cfg
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
+from oat_trusted_filter.backend import challenge_key
+from oat_trusted_filter.backend.challenge_key import read_challenge_keys
 from oat_trusted_filter.backend.manage import credentials, signing_key
 from oat_trusted_filter.backend.manage.check import run_checks
-from oat_trusted_filter.backend.manage.files import SECRET, make_folder
+from oat_trusted_filter.backend.manage.files import SECRET, make_folder, write_file
 from oat_trusted_filter.backend.manage.initialise import initialise
 from oat_trusted_filter.backend.program import EXIT_OK, fail, open_store, parse_configuration
 from oat_trusted_filter.backend.settings import Settings, StartError
@@ -90,6 +93,23 @@ def _add_commands(commands: Any) -> None:
         "rotate",
         _key_rotate,
         "sign with a new key from now on; what the old one has signed stays valid",
+    )
+
+    challenge = commands.add_parser("challenge-key", help="the key challenges are made with")
+    challenge = challenge.add_subparsers(dest="action", required=True, metavar="ACTION")
+    rotate = _add(
+        challenge,
+        "rotate",
+        _challenge_key_rotate,
+        "make challenges with a new key; those of the old one stay valid until they expire",
+    )
+    rotate.add_argument(
+        "--in",
+        dest="delay",
+        type=_seconds,
+        default=0.0,
+        metavar="SECONDS",
+        help="when the new key takes over; until then copy the file to the other API hosts",
     )
 
     token = commands.add_parser("token", help="credentials of programs").add_subparsers(
@@ -180,6 +200,21 @@ def _key_rotate(settings: Settings, arguments: Any) -> None:
     store.write(lambda connection: credentials.record_act(connection, "key.rotate", {"kid": name}))
     store.close()
     _say(name)
+
+
+def _challenge_key_rotate(settings: Settings, arguments: Any) -> None:
+    store = open_store(settings)
+    path = settings.challenge_key
+    now = time.time_ns() // 1_000_000
+    since = now + int(arguments.delay * 1000)
+    write_file(path, challenge_key.rotated(read_challenge_keys(path), now, since), SECRET)
+    store.write(
+        lambda connection: credentials.record_act(
+            connection, "challenge-key.rotate", {"since": since}
+        )
+    )
+    store.close()
+    _say(f"wrote {path}")
 
 
 def _token_create(settings: Settings, arguments: Any) -> None:

@@ -18,14 +18,17 @@ import pytest
 
 from oat_trusted_filter.backend.api.challenge import Challenges
 from oat_trusted_filter.backend.api.problems import Problem
+from oat_trusted_filter.backend.challenge_key import ChallengeKey
 
 NOW = 1_800_000_000_000
 LIFETIME = 60_000
+KEY = ChallengeKey(b"k" * 32, 0)
+OTHER = ChallengeKey(b"l" * 32, 0)
 
 
 @pytest.fixture
 def challenges():
-    return Challenges(b"k" * 32, LIFETIME)
+    return Challenges(lambda: (KEY,), LIFETIME)
 
 
 def refused(challenges, text, region="", host="node-1", now=NOW):
@@ -44,8 +47,8 @@ def test_a_challenge_is_known_again(challenges):
 def test_another_server_with_the_same_key_knows_it(challenges):
     text = challenges.issue("", "node-1", NOW)
     # Its clock may be a little behind.
-    Challenges(b"k" * 32, LIFETIME).check(text, "", "node-1", NOW - 1000)
-    assert refused(Challenges(b"l" * 32, LIFETIME), text) == "challenge-invalid"
+    Challenges(lambda: (KEY,), LIFETIME).check(text, "", "node-1", NOW - 1000)
+    assert refused(Challenges(lambda: (OTHER,), LIFETIME), text) == "challenge-invalid"
 
 
 @pytest.mark.parametrize(
