@@ -23,6 +23,7 @@ A verdict lives from the moment its challenge was issued, so nobody gains by sen
 import datetime
 import hmac
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -31,7 +32,7 @@ import msgspec
 from oslo_log import log as logging
 from sqlalchemy import Connection
 
-from oat_trusted_filter.backend.api import ima
+from oat_trusted_filter.backend.api import ima, kept
 from oat_trusted_filter.backend.api.boot_logs import LazyBootLog
 from oat_trusted_filter.backend.api.exchange import LARGE_BODY, answer, read_body
 from oat_trusted_filter.backend.api.fields import moment, printable
@@ -139,6 +140,7 @@ def _judge_and_store(service: Service, submission: Submission) -> Round:
             stored = ima_store.load(connection, subject.host_id)
             known = ima.state_by(connection, subject.host_id, stored, allowed)
     refused: EvidenceRefused | None = None
+    verdict: Verdict | None = None
     try:
         verdict = _appraise(submission, subject, rules, demand, log, now, known, allowed)  # 3
         outcome = _outcome(service, submission, subject, rules, verdict, now)
@@ -152,7 +154,11 @@ def _judge_and_store(service: Service, submission: Submission) -> Round:
         outcome = _refused_outcome(service, submission, subject, rules, error, now)
         # Next time from the start: whatever went wrong with the log heals by itself.
         change = ima.FORGET if error.code.startswith("ima-") else None
-    _store(service, submission, subject, outcome, change)  # 4
+
+    def keep() -> bytes:
+        return kept.packed(submission, subject, known, verdict, log.data)
+
+    _store(service, submission, subject, outcome, change, keep)  # 4
     if outcome.boot_log_digest is not None:
         service.boot_logs.keep(submission.boot_log_digest, log)
     if outcome.level != subject.level:
@@ -161,18 +167,25 @@ def _judge_and_store(service: Service, submission: Submission) -> Round:
             f" in region {evidence.region}" if evidence.region else "",
             subject.level, outcome.level, outcome.reason,
         )  # fmt: skip
-    if refused is not None:
+    if verdict is None:
+        assert refused is not None  # noqa: S101  one or the other
         raise Problem(
             refused.code, str(refused), status=422, extra={"level": outcome.level}
         ) from refused  # fmt: skip
-    known = None if verdict.ima is None else verdict.ima.state
+    reached = None if verdict.ima is None else verdict.ima.state
+    offset = 0 if reached is None else reached.offset
+    interval = _interval(service, demand, reached)
+    return Round(outcome, None if allowed is None else offset, interval)
+
+
+def _interval(service: Service, demand: Policy, reached: ImaState | None) -> float:
+    """Seconds until the next round."""
     interval = service.settings.interval
     if demand.max_age is not None:
         interval = min(interval, demand.max_age / _ROUNDS_IN_MAX_AGE)
-    if known is not None and not known.complete:
+    if reached is not None and not reached.complete:
         interval = min(interval, _NEXT_PART_SECONDS)
-    offset = 0 if known is None else known.offset
-    return Round(outcome, None if allowed is None else offset, interval)
+    return interval
 
 
 def _boot_log(service: Service, connection: Connection, submission: Submission) -> LazyBootLog:
@@ -276,13 +289,14 @@ def _store(
     subject: Subject,
     outcome: Outcome,
     change: ImaChange | None,
+    keep: Callable[[], bytes],
 ) -> None:
     """Step 4."""
     challenge = submission.challenge
     spent = Spent(challenge.digest, service.challenges.expires_at(challenge))
     log = submission.boot_log if outcome.boot_log_digest is not None else None
     service.store.write(
-        lambda connection: verdicts.renew(connection, subject, outcome, spent, log, change)
+        lambda connection: verdicts.renew(connection, subject, outcome, spent, log, change, keep)
     )
 
 

@@ -80,6 +80,9 @@ STATUS: Mapping[str, int] = {
     "edit-conflict": 409,
     "override-invalid": 400,
     "host-without-evidence": 409,
+    # history
+    "report-unknown": 404,
+    "report-without-evidence": 409,
     # enforcers
     "too-many-enforcers": 409,
     # the service

@@ -29,6 +29,7 @@ from oat_trusted_filter.backend.api import (
     queries,
     reference_sets,
     replies,
+    reports,
     snapshots,
     submission,
     verdicts,
@@ -42,6 +43,7 @@ from oat_trusted_filter.backend.store.credentials import ADMIN, READER, SERVICE
 __all__ = ["PUBLIC", "ROUTES", "Route"]
 
 _HOST = ("host-unknown", "host-ambiguous")
+_REPORT = ("report-unknown", "report-without-evidence")
 
 
 def describe(service: Service, req: falcon.Request, resp: falcon.Response) -> None:
@@ -123,6 +125,22 @@ ROUTES = (
     Route(
         "DELETE", "/v1/hosts/{name}/override", ADMIN, bindings.clear_override,
         status=204, query=queries.RegionQuery, problems=(*_HOST, "service-busy"),
+    ),
+    Route(
+        "GET", "/v1/reports", READER, reports.index,
+        reply=reports.ReportsDocument, query=reports.ReportsQuery,
+    ),
+    Route(
+        "GET", "/v1/reports/{number}", READER, reports.show,
+        reply=reports.FullReport, problems=("report-unknown",),
+    ),
+    Route(
+        "GET", "/v1/reports/{number}/appraisal", READER, reports.appraise,
+        reply=reports.Appraisal, problems=_REPORT,
+    ),
+    Route(
+        "GET", "/v1/reports/{number}/differences/{other}", READER, reports.differences,
+        reply=reports.Differences, problems=_REPORT,
     ),
     Route(
         "GET", "/v1/reference-sets", READER, reference_sets.index,

@@ -21,7 +21,7 @@ import datetime
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import msgspec
 from oslo_log import log as logging
@@ -30,6 +30,7 @@ from sqlalchemy import Connection
 from oat_trusted_filter.backend.api.boot_logs import BootLogs
 from oat_trusted_filter.backend.api.fields import pcr_values
 from oat_trusted_filter.backend.api.ima import state_by
+from oat_trusted_filter.backend.api.kept import packed_again
 from oat_trusted_filter.backend.api.problems import Problem
 from oat_trusted_filter.backend.appraisal import appraise, policy, reference
 from oat_trusted_filter.backend.appraisal.allow_list import (
@@ -43,6 +44,7 @@ from oat_trusted_filter.backend.appraisal.override import OVERRIDE, overridden
 from oat_trusted_filter.backend.appraisal.records import (
     Finding,
     ImaPolicy,
+    ImaState,
     Override,
     Policy,
     PreviousState,
@@ -298,7 +300,7 @@ class RuleChanger:
                     else as_if(row)
                 )  # fmt: skip
                 if wanted:
-                    found.append((row, self._judge(connection, judged, after, now)))
+                    found.append((row, self._judge(connection, judged, after, now).verdict))
         return found
 
     @staticmethod
@@ -317,7 +319,7 @@ class RuleChanger:
         write: Callable[[Connection, int], None],
         now: int,
     ) -> None:
-        judged: dict[int, tuple[tuple[Any, ...], Verdict]] = {}
+        judged: dict[int, tuple[tuple[Any, ...], _Judged]] = {}
         with self._store.read() as connection:
             before = parsed(rules.load(connection))
             after = edit(before)
@@ -333,16 +335,18 @@ class RuleChanger:
                 raise Overtaken
             write(connection, generation)
             _check_bindings(connection, after)
-            verdicts.revise(connection, list(revisions(connection)))
+            verdicts.revise(connection, list(revisions(connection)), now)
 
-        def revisions(connection: Connection) -> Iterator[tuple[Appraisable, Revision]]:
+        def revisions(
+            connection: Connection,
+        ) -> Iterator[tuple[Appraisable, Revision, bytes | None]]:
             for row in verdicts.appraisable(connection, with_pcrs=False):
-                judged_by, verdict = judged.get(row.host_id, ((), None))
-                if verdict is None or judged_by != row.judged_by:
-                    verdict = self._judge(connection, row, after, now)
-                revision = _revision(row, verdict)
+                judged_by, done = judged.get(row.host_id, ((), None))
+                if done is None or judged_by != row.judged_by:
+                    done = self._judge(connection, row, after, now)
+                revision = _revision(row, done.verdict)
                 if revision != row[-len(revision) :]:
-                    yield row, revision
+                    yield row, revision, _moved_on(connection, row, done)
 
         self._store.write(transaction)
 
@@ -362,31 +366,35 @@ class RuleChanger:
                 known.policy_of(changed.policy, changed.labels)
             row = verdicts.running(connection, host.id)
             if row is not None:
-                verdict = self._judge(connection, row, known, now)
-                verdicts.revise(connection, [(row, _revision(row, verdict))])
+                done = self._judge(connection, row, known, now)
+                moved_on = _moved_on(connection, row, done)
+                verdicts.revise(connection, [(row, _revision(row, done.verdict), moved_on)], now)
 
         self._store.write(transaction)
 
-    def _judge(self, connection: Connection, row: Appraisable, after: Rules, now: int) -> Verdict:
+    def _judge(
+        self, connection: Connection, row: Appraisable, after: Rules, now: int
+    ) -> "_Judged":
         """Judge stored evidence; whatever fails costs this host its trust and no other."""
         moment = moment_of(now)
         if row.evidence is None:
-            verdict = _without_evidence(row)
+            done = _Judged(_without_evidence(row))
         else:
             try:
-                verdict = self._judge_evidence(connection, row, after, moment)
+                done = self._judge_evidence(connection, row, after, moment)
             except Exception as error:
                 LOG.exception("judging host %s again failed in an unforeseen way", row.host)
                 finding = Finding(
                     appraise.VERIFIER_ERROR,
                     f"the verifier failed ({type(error).__name__}); its log says more",
                 )
-                return Verdict(level="unknown", findings=(finding,))
-        return concluded(verdict, after, row.override, moment, self._lead)
+                return _Judged(Verdict(level="unknown", findings=(finding,)))
+        verdict = concluded(done.verdict, after, row.override, moment, self._lead)
+        return done._replace(verdict=verdict)
 
     def _judge_evidence(
         self, connection: Connection, row: Appraisable, after: Rules, moment: datetime.datetime
-    ) -> Verdict:
+    ) -> "_Judged":
         pcrs = row.pcrs or verdicts.pcrs_of(connection, row.host_id)
         log = row.boot_log_digest and self._boot_logs.find(connection, row.boot_log_digest)
         if pcrs is None or not log:
@@ -397,7 +405,7 @@ class RuleChanger:
         if allowed is not None:
             stored = ima.load(connection, row.host_id)
             known = state_by(connection, row.host_id, stored, allowed)
-        return appraise.judge(
+        verdict = appraise.judge(
             cast(ReadBootLog, log),
             pcr_values(msgspec.Raw(pcrs.encode())),
             demand,
@@ -407,6 +415,7 @@ class RuleChanger:
             known,
             None if row.challenged_at is None else moment_of(row.challenged_at),
         )
+        return _Judged(verdict, known)
 
 
 def _check_bindings(connection: Connection, known: Rules) -> None:
@@ -426,6 +435,17 @@ def _without_evidence(row: Appraisable) -> Verdict:
     found = msgspec.json.decode(row.findings, type=tuple[Finding, ...])
     findings = tuple(finding for finding in found if finding.code != OVERRIDE)
     return Verdict(level=appraise.level_of(findings), findings=findings)
+
+
+class _Judged(NamedTuple):
+    verdict: Verdict
+    ima: ImaState | None = None
+
+
+def _moved_on(connection: Connection, row: Appraisable, done: _Judged) -> bytes | None:
+    """The evidence for the history, if it is not the one that was kept last: IMA logs grow."""
+    pcrs = None if done.ima is None else verdicts.pcrs_of(connection, row.host_id)
+    return None if pcrs is None else packed_again(pcrs, done.ima)
 
 
 def _revision(row: Appraisable, verdict: Verdict) -> Revision:

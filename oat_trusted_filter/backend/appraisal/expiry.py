@@ -18,6 +18,9 @@ from typing import Literal
 
 from oat_trusted_filter.backend.appraisal.records import Finding, ReferenceSet, Verdict
 
+#: Code of the warning.
+EXPIRING = "reference-expiring"
+
 Validity = Literal["future", "valid", "expiring", "expired"]
 
 
@@ -44,7 +47,7 @@ def with_expiry_warnings(
     """
     warnings = tuple(
         Finding(
-            "reference-expiring",
+            EXPIRING,
             f"reference set {name}, which this verdict rests on, ends at "
             f"{reference.valid_until.astimezone(UTC):%Y-%m-%d %H:%M} UTC",
             reference_set=name,

@@ -286,3 +286,45 @@ audit_head = Table(
     Column("sequence", BigInteger, nullable=False),
     Column("digest", _text(DIGEST_LENGTH), nullable=False),
 )
+
+#: The history of verdicts, see :mod:`.reports`. ``host_id`` outlives the host, and then names
+#: nothing. ``evidence`` is packed JSON; null if the report rests on that of the one before.
+reports = Table(
+    "reports",
+    metadata,
+    Column("id", _identifier(), primary_key=True),
+    Column("host_id", _identifier(), nullable=False),
+    Column("region", _text(NAME_LENGTH), nullable=False),
+    Column("host", _text(NAME_LENGTH), nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("before_until", BigInteger),
+    Column("cause", _text(WORD_LENGTH), nullable=False),
+    Column("level", _text(WORD_LENGTH), nullable=False),
+    Column("reason", _text(CODE_LENGTH), nullable=False),
+    Column("findings", _document(), nullable=False),
+    Column("reference_sets", _document(), nullable=False),
+    Column("policy", _text(NAME_LENGTH), nullable=False),
+    Column("circumstances", _document(), nullable=False),
+    Column("rules", BigInteger, nullable=False, index=True),
+    Column("boot_log_digest", _text(DIGEST_LENGTH), index=True),
+    Column("evidence", _blob()),
+    Index(None, "host_id", "id"),
+    Index(None, "host", "id"),
+    sqlite_autoincrement=True,
+)
+
+#: Policies and reference sets as they were, each once.
+rule_documents = Table(
+    "rule_documents",
+    metadata,
+    Column("digest", _text(DIGEST_LENGTH), primary_key=True),
+    Column("document", _document(), nullable=False),
+)
+
+#: Which of these documents were in force in a version of the rules that reports refer to.
+rule_versions = Table(
+    "rule_versions",
+    metadata,
+    Column("version", BigInteger, primary_key=True, autoincrement=False),
+    Column("names", _document(), nullable=False),
+)

@@ -16,7 +16,7 @@ that the serial is still the one that was read, so two submissions of one host, 
 edit of the rules, or a submission and a deletion cannot overwrite each other unseen.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -24,12 +24,14 @@ import msgspec
 from sqlalchemy import Connection, bindparam, delete, exists, null, select, update
 from sqlalchemy.exc import IntegrityError
 
-from oat_trusted_filter.backend.store import audit, changes, ima
-from oat_trusted_filter.backend.store.audit import VERIFIER, Entry
+from oat_trusted_filter.backend.store import changes, ima, notes
 from oat_trusted_filter.backend.store.errors import BootLogGone, ChallengeSpent, Overtaken
+from oat_trusted_filter.backend.store.notes import Note
+from oat_trusted_filter.backend.store.reports import EVIDENCE, LAPSE, RULES, Circumstances
 from oat_trusted_filter.backend.store.tables import (
     boot_logs,
     hosts,
+    reports,
     spent_challenges,
     state,
     verdicts,
@@ -47,6 +49,8 @@ _LAPSED_FINDINGS = (
     '"message":"the host has proven nothing since it was last appraised"}]'
 )
 _CHUNK = 500
+# As a key of JSON.
+_IMA_PCR = "10"
 
 
 class Subject(NamedTuple):
@@ -65,6 +69,7 @@ class Subject(NamedTuple):
     level: str
     reason: str
     findings: str
+    appraised_at: int | None
     tpm_state: str | None
     evidence: str | None
     boot_log_digest: str | None
@@ -113,6 +118,7 @@ class Appraisable(NamedTuple):
     tpm_state: str | None
     pcrs: str | None
     """None: not asked for."""
+    appraised_at: int | None
     level: str
     reason: str
     findings: str
@@ -140,7 +146,8 @@ _SUBJECT = (
         hosts.c.id, hosts.c.region, hosts.c.host, hosts.c.ak_public, hosts.c.banks,
         hosts.c.software_tpm, hosts.c.policy, hosts.c.labels, hosts.c.override,
         verdicts.c.serial, verdicts.c.level, verdicts.c.reason, verdicts.c.findings,
-        verdicts.c.tpm_state, verdicts.c.evidence, verdicts.c.boot_log_digest,
+        verdicts.c.appraised_at, verdicts.c.tpm_state, verdicts.c.evidence,
+        verdicts.c.boot_log_digest,
         select(state.c.rules).scalar_subquery(),
     )
     .join_from(hosts, verdicts, verdicts.c.host_id == hosts.c.id)
@@ -219,12 +226,14 @@ def renew(
     spent: Spent,
     boot_log: bytes | None,
     ima_change: ima.ImaChange | None = None,
+    keep: Callable[[], bytes] | None = None,
 ) -> None:
     """Store an appraisal and use up its challenge, or do neither.
 
     :param known: what the appraisal was made from.
     :param boot_log: the boot log, if it was sent along.
     :param ima_change: what changes of the IMA log, if anything does.
+    :param keep: packs the evidence, for the history.
     :raises ChallengeSpent: the challenge has led to a verdict before.
     :raises Overtaken: ``known`` is out of date.
     :raises BootLogGone: the boot log is not stored and was not sent.
@@ -237,6 +246,7 @@ def renew(
     if digest is not None and (boot_log is not None or digest != known.boot_log_digest):
         _keep_boot_log(connection, digest, boot_log)
     same = outcome.evidence == known.evidence
+    other = not same and _another_boot(connection, known, outcome)
     columns = _SHORT if same else _LONG
     values = {f"b_{column}": getattr(outcome, column) for column in columns}
     values |= {"b_host": known.host_id, "b_was": known.serial}
@@ -246,7 +256,9 @@ def renew(
     if (outcome.level, outcome.reason) != (known.level, known.reason):
         cursor = changes.next_cursor(connection)
         connection.execute(_MARK_CHANGED, {"b_host": known.host_id, "b_changed": cursor})
-    audit.record_all(connection, _entries(known, outcome, "evidence"))
+    changed = not notes.same(known.level, known.findings, outcome.level, outcome.findings)
+    if changed or other:
+        notes.write(connection, [_note_of_evidence(known, outcome, keep, changed=changed)])
     if digest != known.boot_log_digest:
         _drop_unused(connection, known.boot_log_digest)
     if ima_change is not None:
@@ -270,14 +282,10 @@ def lapse(connection: Connection, now: int, latest: int) -> int:
     if not found:
         return 0
     cursor = changes.next_cursor(connection)
-    entries = []
+    written: list[Note] = []
     for start in range(0, len(found), _CHUNK):
         numbers = found[start : start + _CHUNK]
-        names = select(hosts.c.region, hosts.c.host).where(hosts.c.id.in_(numbers))
-        entries += [
-            _entry(row.region, row.host, UNKNOWN, _LAPSED_FINDINGS, "lapse")
-            for row in connection.execute(names.order_by(hosts.c.id))
-        ]
+        written += _notes_of_lapses(connection, numbers, now)
         connection.execute(
             update(verdicts)
             .where(verdicts.c.host_id.in_(numbers))
@@ -291,8 +299,31 @@ def lapse(connection: Connection, now: int, latest: int) -> int:
                 serial=verdicts.c.serial + 1,
             )
         )
-    audit.record_all(connection, entries)
+    notes.write(connection, written)
     return len(found)
+
+
+def _notes_of_lapses(connection: Connection, numbers: Sequence[int], now: int) -> list[Note]:
+    query = select(
+        hosts.c.id, hosts.c.region, hosts.c.host, hosts.c.policy, verdicts.c.appraised_at
+    ).join_from(verdicts, hosts, verdicts.c.host_id == hosts.c.id)
+    return [
+        Note(
+            host_id=row.id,
+            region=row.region,
+            host=row.host,
+            policy=row.policy,
+            cause=LAPSE,
+            at=now,
+            before_until=row.appraised_at,
+            level=UNKNOWN,
+            reason=LAPSED,
+            findings=_LAPSED_FINDINGS,
+            reference_sets=_NOTHING,
+            circumstances=Circumstances(),
+        )
+        for row in connection.execute(query.where(hosts.c.id.in_(numbers)).order_by(hosts.c.id))
+    ]
 
 
 def _appraisable(pcrs: Any) -> Any:
@@ -300,7 +331,7 @@ def _appraisable(pcrs: Any) -> Any:
         select(
             hosts.c.id, hosts.c.region, hosts.c.host, hosts.c.policy, hosts.c.labels,
             hosts.c.override, verdicts.c.evidence, verdicts.c.boot_log_digest,
-            verdicts.c.challenged_at, verdicts.c.tpm_state, pcrs,
+            verdicts.c.challenged_at, verdicts.c.tpm_state, pcrs, verdicts.c.appraised_at,
             verdicts.c.level, verdicts.c.reason, verdicts.c.findings, verdicts.c.reference_sets,
             verdicts.c.deadline,
         )
@@ -352,19 +383,25 @@ def overtake_all(connection: Connection) -> None:
     connection.execute(update(verdicts).values(serial=verdicts.c.serial + 1))
 
 
-def revise(connection: Connection, revisions: Iterable[tuple[Appraisable, Revision]]) -> int:
+def revise(
+    connection: Connection,
+    revisions: Iterable[tuple[Appraisable, Revision, bytes | None]],
+    now: int,
+) -> int:
     """Store what verdicts become under other rules.
 
+    :param revisions: with the evidence, packed, where it has moved on since it was kept last.
     :returns: how many of them relying parties have to hear of.
     """
     rows: list[dict[str, Any]] = []
     heard: list[int] = []
-    entries: list[Entry] = []
-    for known, revision in revisions:
+    written: list[Note] = []
+    for known, revision, evidence in revisions:
         rows.append({"b_host": known.host_id, **revision._asdict()})
         if (revision.level, revision.reason) != (known.level, known.reason):
             heard.append(known.host_id)
-        entries += _entries(known, revision, "rules")
+        if not notes.same(known.level, known.findings, revision.level, revision.findings):
+            written.append(_note_of_rules(known, revision, evidence, now))
     if rows:
         connection.execute(update(verdicts).where(verdicts.c.host_id == bindparam("b_host")), rows)
     if heard:
@@ -372,32 +409,70 @@ def revise(connection: Connection, revisions: Iterable[tuple[Appraisable, Revisi
         connection.execute(
             _MARK_CHANGED, [{"b_host": number, "b_changed": cursor} for number in heard]
         )
-    audit.record_all(connection, entries)
+    notes.write(connection, written)
     return len(heard)
 
 
-def _entries(
-    known: Subject | Appraisable, after: Outcome | Revision, cause: str
-) -> list[Entry]:
-    """For the audit trail, if the verdict has changed: another number of files is no change."""
-    if after.level == known.level and (
-        after.findings == known.findings or _gist(after.findings) == _gist(known.findings)
-    ):
-        return []
-    return [_entry(known.region, known.host, after.level, after.findings, cause)]
+def _note_of_rules(
+    known: Appraisable, revision: Revision, evidence: bytes | None, now: int
+) -> Note:
+    return Note(
+        host_id=known.host_id,
+        region=known.region,
+        host=known.host,
+        policy=known.policy,
+        cause=RULES,
+        at=now,
+        before_until=known.appraised_at,
+        level=revision.level,
+        reason=revision.reason,
+        findings=revision.findings,
+        reference_sets=revision.reference_sets,
+        circumstances=Circumstances(
+            known.labels, known.override, known.tpm_state, known.challenged_at
+        ),
+        boot_log_digest=known.boot_log_digest,
+        evidence=evidence,
+    )
 
 
-def _entry(region: str, host: str, level: str, findings: str, cause: str) -> Entry:
-    codes = sorted({code for code, _, _ in _gist(findings)})
-    details = {"cause": cause, "level": level, "findings": codes}
-    return Entry(VERIFIER, "verdict.change", region, host, details)
+def _note_of_evidence(
+    known: Subject, outcome: Outcome, keep: Callable[[], bytes] | None, *, changed: bool
+) -> Note:
+    return Note(
+        host_id=known.host_id,
+        region=known.region,
+        host=known.host,
+        policy=known.policy,
+        cause=EVIDENCE,
+        at=outcome.appraised_at,
+        before_until=known.appraised_at,
+        level=outcome.level,
+        reason=outcome.reason,
+        findings=outcome.findings,
+        reference_sets=outcome.reference_sets,
+        circumstances=Circumstances(known.labels, known.override, None, outcome.challenged_at),
+        boot_log_digest=outcome.boot_log_digest,
+        evidence=None if keep is None else keep(),
+        changed=changed,
+    )
 
 
-def _gist(findings: str) -> set[tuple[str, int | None, str]]:
-    return {
-        (finding["code"], finding.get("pcr"), finding.get("severity", "error"))
-        for finding in msgspec.json.decode(findings)
-    }
+def _another_boot(connection: Connection, known: Subject, outcome: Outcome) -> bool:
+    """Whether the host has proven something else than another piece of its IMA log."""
+    if outcome.boot_log_digest != known.boot_log_digest:
+        return True
+    if outcome.pcrs is None:
+        return False
+    before = pcrs_of(connection, known.host_id)
+    return before is None or _without_ima(before) != _without_ima(outcome.pcrs)
+
+
+def _without_ima(pcrs: str) -> dict[str, dict[str, str]]:
+    banks = msgspec.json.decode(pcrs, type=dict[str, dict[str, str]])
+    for values in banks.values():
+        values.pop(_IMA_PCR, None)
+    return banks
 
 
 def boot_log(connection: Connection, digest: str) -> bytes | None:
@@ -428,5 +503,6 @@ def _drop_unused(connection: Connection, digest: str | None) -> None:
             delete(boot_logs).where(
                 boot_logs.c.digest == digest,
                 ~exists().where(verdicts.c.boot_log_digest == digest),
+                ~exists().where(reports.c.boot_log_digest == digest),
             )
         )
