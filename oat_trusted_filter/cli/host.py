@@ -74,6 +74,19 @@ def _ima(known: Any) -> str:
     return f"{numbers}, kexec {'' if known.get('kexec') else 'not '}seen{rest}"
 
 
+def tag_record_line(record: Any) -> str:
+    """What is to be known of the signed record of the tags of a host."""
+    if not isinstance(record, Mapping):
+        return ""
+    parts = [plain(record.get("state"))]
+    for key, word in (
+        ("serial", "serial"), ("valid_from", "from"), ("valid_until", "until"),
+    ):  # fmt: skip
+        if record.get(key) is not None:
+            parts.append(f"{word} {plain(record[key])}")
+    return ", ".join(parts)
+
+
 class ListHosts(RecordLister):
     """List compute hosts with their verdict and the reason for it."""
 
@@ -137,6 +150,8 @@ class ShowHost(RecordShow):
         Column("software_tpm"),
         Column("boot_log_digest"),
         Column("ima", text=_ima),
+        Column("tags"),
+        Column("tag_record", text=tag_record_line),
         Column("created_at"),
         Column("pcrs", text=str),
     )

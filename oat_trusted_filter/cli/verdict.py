@@ -32,9 +32,9 @@ class ListVerdicts(RecordLister):
         Column("level"),
         Column("reason"),
         Column("lapses_in"),
+        Column("tags"),
         Column("service_host", long=True),
         Column("resource_provider", long=True),
-        Column("tags", long=True),
     )
 
     def records(self, parsed_args: argparse.Namespace) -> Iterable[Record]:
@@ -43,6 +43,7 @@ class ListVerdicts(RecordLister):
         lapsing = {
             (item.get("region"), item.get("host")): item.get("seconds")
             for item in snapshot.get("lapsing") or ()
+            if not item.get("tags_only")
         }
         hosts = snapshot.get("hosts") or ()
         return [

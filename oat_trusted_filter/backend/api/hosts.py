@@ -28,9 +28,11 @@ from oat_trusted_filter.backend.api.hosts_view import host_document
 from oat_trusted_filter.backend.api.problems import Problem
 from oat_trusted_filter.backend.api.queries import region_for
 from oat_trusted_filter.backend.api.service import Service
+from oat_trusted_filter.backend.api.tag_records import shown
 from oat_trusted_filter.backend.appraisal.boot_log import read_boot_log
 from oat_trusted_filter.backend.store import hosts, listing, verdicts
 from oat_trusted_filter.backend.store import ima as ima_store
+from oat_trusted_filter.backend.store import tags as tags_store
 from oat_trusted_filter.backend.store.hosts import APPROVED, PENDING, REGISTERED, Host
 from oat_trusted_filter.tcg.events import describe_event, event_type_name
 
@@ -70,11 +72,19 @@ def show(service: Service, req: falcon.Request, resp: falcon.Response, name: str
         host = chosen(connection, checked_host(name), req.context.query.region)
         found = listing.one(connection, host.id)
         measured = ima_store.load(connection, host.id)
+        record = tags_store.record_of(connection, host.id)
         known = service.rules.now(connection)
     if found is None:
         raise _unknown(name)
-    document = host_document(found, known, service.clock(), complete=True)
-    answer(resp, {**document, "ima": ima.shown(measured)})
+    now = service.clock()
+    answer(
+        resp,
+        {
+            **host_document(found, known, now, complete=True),
+            "ima": ima.shown(measured),
+            **shown(record, service.tags.reader, now),
+        },
+    )
 
 
 def register(service: Service, req: falcon.Request, resp: falcon.Response) -> None:

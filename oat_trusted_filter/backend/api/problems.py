@@ -26,6 +26,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from oat_trusted_filter.backend.appraisal.document import DocumentError
 from oat_trusted_filter.backend.store import errors as store_errors
 from oat_trusted_filter.tcg.errors import FormatError
+from oat_trusted_filter.traits import TraitError
 
 CONTENT_TYPE = "application/problem+json"
 
@@ -85,6 +86,10 @@ STATUS: Mapping[str, int] = {
     "report-without-evidence": 409,
     # enforcers
     "too-many-enforcers": 409,
+    # tags
+    "tag-unknown": 404,
+    "tag-not-created": 409,
+    "host-without-tags": 404,
     # the service
     "conflict": 409,
     "service-busy": 503,
@@ -154,7 +159,7 @@ def from_error(error: Exception) -> Problem | None:
         return Problem(error.code, str(error))
     if isinstance(error, DocumentError):
         return Problem(error.code, str(error), status=400, extra={"field": error.field})
-    if isinstance(error, FormatError):
+    if isinstance(error, FormatError | TraitError):
         return Problem(error.code, str(error), status=400)
     if isinstance(error, IntegrityError):
         return Problem("conflict", "somebody else has changed the same thing at this moment")

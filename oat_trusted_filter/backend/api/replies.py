@@ -130,6 +130,59 @@ class HostsDocument(msgspec.Struct):
     hosts: list[HostDocument]
 
 
+class ValidityDocument(msgspec.Struct):
+    """Serial number and times of a signed record of tags."""
+
+    serial: int
+    issued_at: str
+    valid_from: str | None
+    valid_until: str | None
+
+
+class TagRecordDocument(ValidityDocument):
+    """A signed record of tags; ``invalid`` has nothing but its text."""
+
+    state: Literal["valid", "future", "expired", "invalid"]
+    signed: str
+
+
+class HostTagsDocument(msgspec.Struct):
+    """The tags of a host."""
+
+    region: str
+    host: str
+    ek_fingerprint: Digest
+    tags: dict[str, str]
+    tag_record: TagRecordDocument | None
+
+
+class TagDocument(msgspec.Struct):
+    """A name of tags and the values it may have."""
+
+    name: str
+    values: list[str]
+
+
+class TagsDocument(msgspec.Struct):
+    """Tags that may be assigned."""
+
+    tags: list[TagDocument]
+
+
+class TaggedHostDocument(ValidityDocument):
+    """A host that has a tag."""
+
+    region: str
+    host: str
+    value: str
+
+
+class TaggedDocument(TagDocument):
+    """A tag and the hosts that have it."""
+
+    hosts: list[TaggedHostDocument]
+
+
 class EventDocument(msgspec.Struct):
     """An event of a boot log."""
 

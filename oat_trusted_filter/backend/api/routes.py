@@ -32,6 +32,7 @@ from oat_trusted_filter.backend.api import (
     reports,
     snapshots,
     submission,
+    tags,
     verdicts,
     versions,
 )
@@ -141,6 +142,28 @@ ROUTES = (
     Route(
         "GET", "/v1/reports/{number}/differences/{other}", READER, reports.differences,
         reply=reports.Differences, problems=_REPORT,
+    ),
+    Route(
+        "PUT", "/v1/hosts/{name}/tags", ADMIN, tags.assign,
+        body=tags.AssignBody, reply=replies.HostTagsDocument,
+        problems=(*_HOST, "host-pending", "tag-not-created"), passed_on=(400,), regional=True,
+    ),
+    Route(
+        "DELETE", "/v1/hosts/{name}/tags", ADMIN, tags.revoke,
+        status=204, query=queries.RegionQuery,
+        problems=(*_HOST, "host-pending", "host-without-tags"), regional=True,
+    ),
+    Route("GET", "/v1/tags", READER, tags.index, reply=replies.TagsDocument),
+    Route(
+        "POST", "/v1/tags", ADMIN, tags.create,
+        body=tags.TagBody, reply=replies.TagDocument, status=201, passed_on=(400,),
+    ),
+    Route(
+        "GET", "/v1/tags/{name}", READER, tags.show,
+        reply=replies.TaggedDocument, problems=("tag-unknown",),
+    ),
+    Route(
+        "DELETE", "/v1/tags/{name}", ADMIN, tags.delete, status=204, problems=("tag-unknown",),
     ),
     Route(
         "GET", "/v1/reference-sets", READER, reference_sets.index,

@@ -23,6 +23,7 @@ from oat_trusted_filter.backend.api.challenge import Challenges
 from oat_trusted_filter.backend.api.limits import Limit
 from oat_trusted_filter.backend.api.rules import RuleChanger, RulesBook
 from oat_trusted_filter.backend.api.snapshots import Snapshots
+from oat_trusted_filter.backend.api.tag_records import TagBook
 from oat_trusted_filter.backend.challenge_key import read_challenge_keys
 from oat_trusted_filter.backend.enrolment.certificate import CertificateRefused, load_ca_store
 from oat_trusted_filter.backend.settings import Settings, StartError
@@ -52,6 +53,7 @@ class Service:
     rule_changer: RuleChanger
     snapshots: Snapshots
     signing: Signing
+    tags: TagBook
     limits: Mapping[str, Limit]
     clock: Callable[[], int]
 
@@ -64,6 +66,8 @@ def make_service(settings: Settings, store: Store, clock: Callable[[], int] = _c
     """
     boot_logs, book = BootLogs(), RulesBook()
     keys = WatchedFile(settings.challenge_key, read_challenge_keys)
+    signing = Signing(settings.signing_key)
+    tags = TagBook(signing)
     return Service(
         settings=settings,
         store=store,
@@ -76,9 +80,10 @@ def make_service(settings: Settings, store: Store, clock: Callable[[], int] = _c
             store, boot_logs, book, datetime.timedelta(seconds=settings.expiry_warning)
         ),
         snapshots=Snapshots(
-            store, lease=settings.verdict_lease, lifetime=settings.verdict_lifetime
-        ),  # fmt: skip
-        signing=Signing(settings.signing_key),
+            store, tags, lease=settings.verdict_lease, lifetime=settings.verdict_lifetime
+        ),
+        signing=signing,
+        tags=tags,
         limits={
             "challenges": Limit(settings.challenges_per_minute),
             "enrolments": Limit(settings.enrolments_per_minute),

@@ -12,14 +12,20 @@
 """What relying parties are told, written once for each state of the database."""
 
 import threading
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import msgspec
+from sqlalchemy import Connection
 
-from oat_trusted_filter.backend.store import snapshot, verdicts
+from oat_trusted_filter.backend.api.tag_records import TagBook, TagReader
+from oat_trusted_filter.backend.store import snapshot, tags, verdicts
 from oat_trusted_filter.backend.store.engine import Store
 from oat_trusted_filter.backend.store.snapshot import Outlook
+from oat_trusted_filter.backend.store.tags import StoredRecord
 
+TRUSTED = "trusted"
+_NO_TAGS: Mapping[str, str] = {}
 #: Milliseconds by which clocks of API servers may differ before a deadline looks too late.
 _TOLERANCE_MS = 5_000
 #: Regions whose answer is kept.
@@ -35,7 +41,7 @@ class HostVerdict(msgspec.Struct):
     resource_provider: str | None
     level: str
     reason: str
-    tags: dict[str, str]
+    tags: Mapping[str, str]
 
 
 class Name(msgspec.Struct):
@@ -46,11 +52,13 @@ class Name(msgspec.Struct):
 
 
 class Lapse(msgspec.Struct):
-    """A verdict that ends before the lease does."""
+    """A verdict, or tags, that end before the lease does."""
 
     region: str
     host: str
     seconds: float
+    tags_only: bool
+    """The verdict lasts, and it is the tags of the host that end."""
 
 
 class Snapshot(msgspec.Struct):
@@ -79,16 +87,17 @@ class Snapshots:
     :param lifetime: seconds a verdict lives at most.
     """
 
-    def __init__(self, store: Store, *, lease: float, lifetime: float) -> None:
+    def __init__(self, store: Store, tags: TagBook, *, lease: float, lifetime: float) -> None:
         self.lease = lease
         self._store = store
+        self._tags = tags
         self._lease_ms = int(lease * 1000)
         self._latest_ms = int(lifetime * 1000)
         self._lock = threading.Lock()
         self._written: dict[str | None, tuple[Since, bytes]] = {}
 
     def settle(self, now: int) -> Outlook:
-        """Let verdicts lapse that are due; where the count stands then.
+        """Let verdicts lapse, and tags begin and end, that are due; where the count stands then.
 
         :param now: milliseconds since 1970.
         """
@@ -98,17 +107,23 @@ class Snapshots:
         due = outlook.first_deadline is not None and outlook.first_deadline <= now
         # A clock that was put back since leaves deadlines that are too far ahead.
         ahead = (outlook.last_deadline or 0) > latest + _TOLERANCE_MS
-        if not due and not ahead:
+        turns = (outlook.first_tags_start, outlook.first_tags_end)
+        tags_due = any(moment is not None and moment <= now for moment in turns)
+        if not due and not ahead and not tags_due:
             return outlook
-        self._store.write(lambda connection: verdicts.lapse(connection, now, latest))
+
+        def transaction(connection: Connection) -> None:
+            verdicts.lapse(connection, now, latest)
+            tags.turn(connection, now)
+
+        self._store.write(transaction)
         with self._store.read() as connection:
             return snapshot.outlook(connection)
 
     def lapses_in_lease(self, outlook: Outlook, now: int) -> bool:
-        """Whether a verdict ends before an answer given now does."""
-        return (
-            outlook.first_deadline is not None and outlook.first_deadline < now + self._lease_ms
-        )  # fmt: skip
+        """Whether a verdict, or tags, end before an answer given now does."""
+        ends = (outlook.first_deadline, outlook.first_tags_end)
+        return any(moment is not None and moment < now + self._lease_ms for moment in ends)
 
     def answer(
         self, outlook: Outlook, since: Since | None, now: int, region: str | None = None
@@ -123,12 +138,12 @@ class Snapshots:
         )  # fmt: skip
         deleted: list[Name] = []
         if since is None or not known:
-            hosts = self._everything(outlook, region)
+            hosts = self._everything(outlook, region, now)
         elif since.cursor == outlook.cursor:
             hosts = b"[]"
         else:
             with self._store.read() as connection:
-                hosts = _written(snapshot.told(connection, since.cursor, region))
+                hosts = self._write(snapshot.told(connection, since.cursor, region), now)
                 deleted = [
                     Name(*name)
                     for name in snapshot.deleted(connection, since.cursor)
@@ -148,7 +163,7 @@ class Snapshots:
             )
         )
 
-    def _everything(self, outlook: Outlook, region: str | None) -> bytes:
+    def _everything(self, outlook: Outlook, region: str | None, now: int) -> bytes:
         place = Since(outlook.epoch, outlook.cursor)
         written = self._written.get(region)
         if written is None or written[0] != place:
@@ -156,7 +171,8 @@ class Snapshots:
                 written = self._written.get(region)
                 if written is None or written[0] != place:
                     with self._store.read() as connection:
-                        written = (place, _written(snapshot.told(connection, None, region)))
+                        told = snapshot.told(connection, None, region)
+                    written = (place, self._write(told, now))
                     if len(self._written) >= _MOST_KEPT:
                         self._written.clear()
                     self._written[region] = written
@@ -165,13 +181,32 @@ class Snapshots:
     def _lapsing(self, outlook: Outlook, now: int) -> list[Lapse]:
         if not self.lapses_in_lease(outlook, now):
             return []
+        before = now + self._lease_ms
         with self._store.read() as connection:
-            found = snapshot.lapsing(connection, now + self._lease_ms)
+            found = [
+                (item, tags_only)
+                for items, tags_only in (
+                    (snapshot.lapsing(connection, before), False),
+                    (snapshot.tags_ending(connection, before), True),
+                )
+                for item in items
+            ]
         return [
-            Lapse(item.region, item.host, max(item.deadline - now, 0) / 1000) for item in found
-        ]  # fmt: skip
+            Lapse(item.region, item.host, max(item.deadline - now, 0) / 1000, tags_only)
+            for item, tags_only in found
+        ]
+
+    def _write(self, told: list[snapshot.Told], now: int) -> bytes:
+        reader = self._tags.reader
+        return msgspec.json.encode(
+            [HostVerdict(*item[:6], _tags(reader, item, now)) for item in told]
+        )
 
 
-def _written(told: list[snapshot.Told]) -> bytes:
-    no_tags: dict[str, str] = {}
-    return msgspec.json.encode([HostVerdict(*item, no_tags) for item in told])
+def _tags(reader: TagReader, told: snapshot.Told, now: int) -> Mapping[str, str]:
+    """The tags of a trusted host; of any other nobody vouches for the machine."""
+    text = told.tag_record
+    if text is None or told.level != TRUSTED:
+        return _NO_TAGS
+    record = reader.in_force(StoredRecord(told.region, told.host, told.ek_fingerprint, text), now)
+    return _NO_TAGS if record is None else record.claims.tags

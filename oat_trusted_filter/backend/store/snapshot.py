@@ -15,16 +15,24 @@ from typing import NamedTuple, cast
 
 from sqlalchemy import Connection, func, select
 
-from oat_trusted_filter.backend.store.tables import deletions, hosts, state, verdicts
+from oat_trusted_filter.backend.store.tables import (
+    deletions,
+    hosts,
+    state,
+    tag_records,
+    verdicts,
+)
 
 
 class Outlook(NamedTuple):
-    """Where the count stands and when the next verdict lapses (milliseconds since 1970)."""
+    """Where the count stands and what comes next (moments: milliseconds since 1970)."""
 
     epoch: str
     cursor: int
     first_deadline: int | None
     last_deadline: int | None
+    first_tags_start: int | None
+    first_tags_end: int | None
 
 
 class Told(NamedTuple):
@@ -36,10 +44,13 @@ class Told(NamedTuple):
     resource_provider: str | None
     level: str
     reason: str
+    ek_fingerprint: str
+    tag_record: str | None
+    """JWS; see :mod:`oat_trusted_filter.backend.api.tag_records`."""
 
 
 class Lapsing(NamedTuple):
-    """A host whose verdict ends soon."""
+    """A host whose verdict, or whose tags, end soon."""
 
     region: str
     host: str
@@ -51,17 +62,31 @@ _OUTLOOK = select(
     state.c.cursor,
     select(func.min(verdicts.c.deadline)).scalar_subquery(),
     select(func.max(verdicts.c.deadline)).scalar_subquery(),
+    select(func.min(tag_records.c.starts_at)).scalar_subquery(),
+    select(func.min(tag_records.c.ends_at)).scalar_subquery(),
 )
-_TOLD = select(
-    hosts.c.region,
-    hosts.c.host,
-    hosts.c.service_host,
-    hosts.c.resource_provider,
-    verdicts.c.level,
-    verdicts.c.reason,
-).join_from(verdicts, hosts, verdicts.c.host_id == hosts.c.id)
+_TOLD = (
+    select(
+        hosts.c.region,
+        hosts.c.host,
+        hosts.c.service_host,
+        hosts.c.resource_provider,
+        verdicts.c.level,
+        verdicts.c.reason,
+        hosts.c.ek_fingerprint,
+        tag_records.c.record.label("tag_record"),
+    )
+    .join_from(verdicts, hosts, verdicts.c.host_id == hosts.c.id)
+    .outerjoin(
+        tag_records,
+        (tag_records.c.host_id == hosts.c.id) & tag_records.c.expired.is_(False),
+    )
+)
 _LAPSING = select(hosts.c.region, hosts.c.host, verdicts.c.deadline).join_from(
     verdicts, hosts, verdicts.c.host_id == hosts.c.id
+)
+_TAGS_ENDING = select(hosts.c.region, hosts.c.host, tag_records.c.ends_at).join_from(
+    tag_records, hosts, tag_records.c.host_id == hosts.c.id
 )
 
 
@@ -94,4 +119,10 @@ def deleted(connection: Connection, since: int) -> list[tuple[str, str]]:
 def lapsing(connection: Connection, before: int) -> list[Lapsing]:
     """The hosts whose verdict ends before a moment."""
     query = _LAPSING.where(verdicts.c.deadline < before).order_by(verdicts.c.deadline)
+    return [Lapsing._make(row) for row in connection.execute(query)]
+
+
+def tags_ending(connection: Connection, before: int) -> list[Lapsing]:
+    """The hosts whose tags end before a moment."""
+    query = _TAGS_ENDING.where(tag_records.c.ends_at < before).order_by(tag_records.c.ends_at)
     return [Lapsing._make(row) for row in connection.execute(query)]

@@ -41,6 +41,7 @@ APPROVED_NAME_LENGTH = 2 * NAME_LENGTH + 1
 DIGEST_LENGTH = 64
 CODE_LENGTH = 64
 WORD_LENGTH = 32
+TAG_NAME_LENGTH = 63
 KEY_LENGTH = 4096
 
 _MARIADB = ("mysql", "mariadb")
@@ -181,6 +182,35 @@ ima_files = Table(
         autoincrement=False,
     ),
     Column("data", _blob(), nullable=False),
+)
+
+#: Tags that may be assigned.
+tags = Table(
+    "tags",
+    metadata,
+    Column("name", _text(TAG_NAME_LENGTH), primary_key=True),
+    Column("value", _text(NAME_LENGTH), primary_key=True),
+    Column("created_at", BigInteger, nullable=False),
+)
+
+#: The signed record of the tags of a host. Serial numbers are never used again. ``starts_at`` and
+#: ``ends_at`` are set as long as that is still to come.
+tag_records = Table(
+    "tag_records",
+    metadata,
+    Column("serial", _identifier(), primary_key=True),
+    Column(
+        "host_id",
+        _identifier(),
+        ForeignKey("hosts.id", ondelete="CASCADE"),
+        nullable=False,
+        unique=True,
+    ),
+    Column("record", _document(), nullable=False),
+    Column("starts_at", BigInteger, index=True),
+    Column("ends_at", BigInteger, index=True),
+    Column("expired", Boolean, nullable=False),
+    sqlite_autoincrement=True,
 )
 
 #: Names relying parties have to forget.

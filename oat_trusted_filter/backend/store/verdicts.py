@@ -219,6 +219,14 @@ def forget_tpm_state(connection: Connection, host_id: int, *, identity_changed: 
     ima.forget(connection, host_id)
 
 
+def mark_changed(connection: Connection, host_ids: Iterable[int]) -> None:
+    """Let relying parties hear of these hosts, whose verdict stays."""
+    cursor = changes.next_cursor(connection)
+    connection.execute(
+        _MARK_CHANGED, [{"b_host": number, "b_changed": cursor} for number in host_ids]
+    )
+
+
 def renew(
     connection: Connection,
     known: Subject,
@@ -254,8 +262,7 @@ def renew(
     if renewed.rowcount != 1:
         raise Overtaken
     if (outcome.level, outcome.reason) != (known.level, known.reason):
-        cursor = changes.next_cursor(connection)
-        connection.execute(_MARK_CHANGED, {"b_host": known.host_id, "b_changed": cursor})
+        mark_changed(connection, [known.host_id])
     changed = not notes.same(known.level, known.findings, outcome.level, outcome.findings)
     if changed or other:
         notes.write(connection, [_note_of_evidence(known, outcome, keep, changed=changed)])
@@ -405,10 +412,7 @@ def revise(
     if rows:
         connection.execute(update(verdicts).where(verdicts.c.host_id == bindparam("b_host")), rows)
     if heard:
-        cursor = changes.next_cursor(connection)
-        connection.execute(
-            _MARK_CHANGED, [{"b_host": number, "b_changed": cursor} for number in heard]
-        )
+        mark_changed(connection, heard)
     notes.write(connection, written)
     return len(heard)
 

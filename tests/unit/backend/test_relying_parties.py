@@ -189,7 +189,9 @@ def test_E11_while_a_host_is_about_to_lapse_nobody_hears_not_modified(place, pai
         assert not party.full
     body = place.get(f"/v1/verdicts?since={party.snapshot.since}")
     assert body["hosts"] == []
-    assert body["lapsing"] == [{"region": "", "host": "node-1", "seconds": 29.0}]
+    assert body["lapsing"] == [
+        {"region": "", "host": "node-1", "seconds": 29.0, "tags_only": False}
+    ]
     pair[0].attest()
     assert party.ask() == 304
     place.clock.pass_by(29)
