@@ -16,7 +16,7 @@ import binascii
 import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from oat_trusted_filter.agent.errors import AnswerError
@@ -65,6 +65,8 @@ class EnrolmentRequest:
     banks: tuple[str, ...]
     service_host: str | None = None
     resource_provider: str | None = None
+    token: str | None = field(default=None, repr=False)
+    """Stands for an operator's approval."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,8 @@ class Enrolled:
     state: str
     """``pending`` until an operator approves, or ``approved``."""
     ek_fingerprint: str
+    token_refused: str = ""
+    """Why the enrolment token did not help, if one was sent."""
 
 
 class BackendApi:
@@ -161,6 +165,7 @@ class BackendApi:
                 **_set_ones(
                     service_host=request.service_host,
                     resource_provider=request.resource_provider,
+                    token=request.token,
                 ),
                 "ek_public": _b64(request.ek_public),
                 "ek_certificate": _b64(request.ek_certificate) if request.ek_certificate else None,
@@ -181,7 +186,9 @@ class BackendApi:
         state = _string(answer, "state")
         if state not in {"pending", "approved"}:
             raise AnswerError(f"the backend says state {state!r}")
-        return Enrolled(state, _string(answer, "ek_fingerprint"))
+        refused = answer.get("token_refused")
+        why = str(refused.get("message", "")) if isinstance(refused, Mapping) else ""
+        return Enrolled(state, _string(answer, "ek_fingerprint"), why)
 
     def _post(self, path: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
         return self._send("POST", path, body)

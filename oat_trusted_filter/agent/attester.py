@@ -77,6 +77,7 @@ class Attester:
         self._known_log = ""
         self._ima_offset: int | None = None
         self._tried_other_key = False
+        self._tried_token: str | None = None
 
     def round(self) -> Outcome:
         """Attest once.
@@ -94,13 +95,18 @@ class Attester:
         try:
             return self._attest(boot_log)
         except BackendRefused as refusal:
-            outcome = _judged_by_refusal(refusal)
-            if outcome is not None:
-                return outcome
-            if not self._enrolment_helps(refusal):
-                raise
+            token = self._settings.enrolment_token()
+            # A host that waits need not wait any longer if it has been given a token.
+            fresh = token is not None and token != self._tried_token
+            if not (refusal.code == "host-pending" and fresh):
+                outcome = _judged_by_refusal(refusal)
+                if outcome is not None:
+                    return outcome
+                if not self._enrolment_helps(refusal):
+                    raise
             LOG.debug("enrolling, for the backend says %s", refusal.code)
-        enrolled = enrol(self._settings, self._api, self._key)
+        enrolled = enrol(self._settings, self._api, self._key, token)
+        self._tried_token = token
         fingerprint = enrolled.outcome.ek_fingerprint
         LOG.info(
             "enrolled %s with the %s endorsement key %s (%s certificate): %s",
@@ -110,6 +116,8 @@ class Attester:
             "with" if enrolled.certified else "without",
             enrolled.outcome.state,
         )
+        if enrolled.outcome.token_refused:
+            LOG.warning("%s", " ".join(enrolled.outcome.token_refused.split()))
         if enrolled.outcome.state == "pending":
             return Outcome(
                 "unknown",

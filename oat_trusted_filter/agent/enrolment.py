@@ -41,12 +41,15 @@ def open_tpm(settings: Settings) -> Tpm:
     )
 
 
-def enrol(settings: Settings, api: BackendApi, cache: AttestationKeyCache) -> Enrolment:
+def enrol(
+    settings: Settings, api: BackendApi, cache: AttestationKeyCache, token: str | None = None
+) -> Enrolment:
     """Enrol this host's keys under its name.
 
     The keys stay loaded while the backend answers: making the endorsement key again would take a
     hardware TPM longer than that.
 
+    :param token: stands for an operator's approval.
     :raises TpmError: the TPM refused.
     :raises ClientError: the backend refused or cannot be reached.
     """
@@ -65,6 +68,7 @@ def enrol(settings: Settings, api: BackendApi, cache: AttestationKeyCache) -> En
                 banks=tpm.banks(),
                 service_host=settings.service_host,
                 resource_provider=settings.resource_provider,
+                token=token,
             )
         )
         secret = activate(tpm, ak.handle, ek, challenge.credential_blob, challenge.encrypted_secret)

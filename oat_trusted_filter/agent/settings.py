@@ -22,6 +22,9 @@ from oat_trusted_filter.agent.certificates import read_certificates
 from oat_trusted_filter.agent.errors import ConfigurationError
 from oat_trusted_filter.conf import agent as agent_conf
 
+#: Characters of a password or token; longer ones are cut, and then refused.
+_LONGEST_LINE = 1024
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -42,6 +45,7 @@ class Settings:
     retry_max: float
     ima_log: Path = Path(agent_conf.IMA_LOG)
     ek_certificate: Path | None = None
+    enrolment_token_file: Path | None = None
     endorsement_password: str = field(default="", repr=False)
     owner_password: str = field(default="", repr=False)
 
@@ -69,8 +73,9 @@ class Settings:
                 ak_algorithm=options.ak_algorithm,
                 interval=options.interval,
                 retry_max=options.retry_max,
-                endorsement_password=options.endorsement_password,
-                owner_password=options.owner_password,
+                enrolment_token_file=_path(options.enrolment_token_file),
+                endorsement_password=_password(options, "endorsement_password"),
+                owner_password=_password(options, "owner_password"),
             )
         except (cfg.Error, ValueError) as error:
             raise ConfigurationError(str(error)) from error
@@ -79,6 +84,15 @@ class Settings:
         if settings.ek_certificate is not None:
             read_certificates(settings.ek_certificate)
         return settings
+
+    def enrolment_token(self) -> str | None:
+        """The token in its file; None: there is none, or none any more.
+
+        :raises ConfigurationError: the file cannot be read.
+        """
+        if self.enrolment_token_file is None or not self.enrolment_token_file.exists():
+            return None
+        return _first_line(self.enrolment_token_file, "enrolment_token_file") or None
 
     def _check_endpoint(self) -> None:
         try:
@@ -106,3 +120,27 @@ class Settings:
             raise ConfigurationError(
                 f"[agent] ca_file {self.ca_file} holds no PEM certificates"
             ) from error
+
+
+def _path(text: str | None) -> Path | None:
+    return Path(text) if text else None
+
+
+def _password(options: cfg.ConfigOpts.GroupAttr, name: str) -> str:
+    """A password of the TPM, given itself or by its file."""
+    password: str = getattr(options, name)
+    path = _path(getattr(options, f"{name}_file"))
+    if path is None:
+        return password
+    if password:
+        raise ConfigurationError(f"[agent] {name} and {name}_file are both set; remove one")
+    return _first_line(path, f"{name}_file")
+
+
+def _first_line(path: Path, option: str) -> str:
+    try:
+        with path.open(encoding="utf-8") as file:
+            return file.readline(_LONGEST_LINE).rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "it is not text"
+        raise ConfigurationError(f"[agent] {option} {path} cannot be read: {why}") from error

@@ -306,7 +306,13 @@ class RegisterHost(RecordShow):
             metavar="SHA256",
             type=fingerprint,
             required=True,
-            help="SHA-256 of the public endorsement key (DER), from the vendor or the host",
+            help="SHA-256 of the public endorsement key, from the vendor or the host: of its "
+            "SubjectPublicKeyInfo, or of the key alone",
+        )
+        parser.add_argument(
+            "--accept-expired",
+            action="store_true",
+            help="accept the certificate of this key although it is past its end",
         )
         add_region(parser)
         return parser
@@ -318,6 +324,8 @@ class RegisterHost(RecordShow):
             "host": parsed_args.host,
             "ek_fingerprint": parsed_args.ek_fingerprint,
         }
+        if parsed_args.accept_expired:
+            body["accept_expired"] = True
         return self.app.backend.post(path("hosts"), body)
 
 

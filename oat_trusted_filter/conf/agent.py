@@ -169,12 +169,33 @@ to make the attestation key and to enrol.
 """,
     ),
     cfg.StrOpt(
+        "endorsement_password_file",
+        help="""
+File with that password on its first line, instead of ``endorsement_password``: so the configuration
+file holds no secret. Let nobody but the user of the agent read it.
+""",
+    ),
+    cfg.StrOpt(
         "owner_password",
         default="",
         secret=True,
         help="""
 Authorization of the owner hierarchy of the TPM, empty unless somebody set one. It is needed only
 on TPMs that let nobody but the owner read the certificate of the endorsement key.
+""",
+    ),
+    cfg.StrOpt(
+        "owner_password_file",
+        help="""
+File with that password on its first line, instead of ``owner_password``.
+""",
+    ),
+    cfg.StrOpt(
+        "enrolment_token_file",
+        help="""
+File with an enrolment token (``oat enrolment-token create``) on its first line. With it the host
+takes part without an operator's approval, if its TPM has a certificate the backend believes. A
+token is good once; afterwards the file is not needed and may be deleted.
 """,
     ),
     cfg.FloatOpt(

@@ -45,6 +45,8 @@ class RegisterBody(msgspec.Struct, forbid_unknown_fields=True):
     host: HostName
     ek_fingerprint: Digest
     region: Region = ""
+    accept_expired: bool = False
+    """Accept its certificate past its end."""
 
 
 class ApproveBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -94,8 +96,16 @@ def register(service: Service, req: falcon.Request, resp: falcon.Response) -> No
     now = service.clock()
 
     def transaction(connection: Connection) -> Host:
-        host = hosts.register(connection, body.region, body.host, body.ek_fingerprint, now)
-        hosts.audit_act(connection, req.context.holder.name, "host.register", host)
+        host = hosts.register(
+            connection,
+            body.region,
+            body.host,
+            body.ek_fingerprint,
+            now,
+            accept_expired=body.accept_expired,
+        )
+        details = {"accept_expired": True} if body.accept_expired else {}
+        hosts.audit_act(connection, req.context.holder.name, "host.register", host, details)
         return host
 
     host = service.store.write(transaction)

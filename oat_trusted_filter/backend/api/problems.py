@@ -72,6 +72,7 @@ STATUS: Mapping[str, int] = {
     "banks-changed": 409,
     "host-already-approved": 409,
     "host-not-enrolled": 409,
+    "enrolment-token-unknown": 404,
     # rules
     "reference-set-unknown": 404,
     "reference-set-exists": 409,

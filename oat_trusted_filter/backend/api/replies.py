@@ -47,6 +47,13 @@ class HealthDocument(msgspec.Struct):
     status: str
 
 
+class FindingDocument(msgspec.Struct):
+    """Something that was found, by a code for programs and a sentence for people."""
+
+    code: str
+    message: str
+
+
 class EnrolmentBegun(msgspec.Struct):
     """A secret only the TPM with both keys can open, in base64."""
 
@@ -60,6 +67,30 @@ class EnrolmentDone(msgspec.Struct):
 
     state: Literal["pending", "approved"]
     ek_fingerprint: Digest
+    token_refused: FindingDocument | None = None
+    """Why the enrolment token that came along did not help."""
+
+
+class EnrolmentTokenDocument(msgspec.Struct):
+    """An enrolment token."""
+
+    id: str
+    state: Literal["unused", "used", "expired"]
+    region: str | None
+    host: str | None
+    created_by: str
+    created_at: str
+    expires_at: str
+    used_at: str | None
+    used_by: str | None
+    token: str | None = None
+    """The token itself, in the answer to the request that made it."""
+
+
+class EnrolmentTokensDocument(msgspec.Struct):
+    """Enrolment tokens."""
+
+    enrolment_tokens: list[EnrolmentTokenDocument]
 
 
 class ChallengeDocument(msgspec.Struct):
@@ -68,13 +99,6 @@ class ChallengeDocument(msgspec.Struct):
     challenge: str
     pcrs: list[int]
     expires_in: float
-
-
-class FindingDocument(msgspec.Struct):
-    """Something the appraisal has found."""
-
-    code: str
-    message: str
 
 
 class Judgement(msgspec.Struct):

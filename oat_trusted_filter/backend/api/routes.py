@@ -21,12 +21,14 @@ from oat_trusted_filter.backend.api import (
     bindings,
     challenges,
     enforcers,
+    enrolment_tokens,
     enrolments,
     evidence,
     hosts,
     openapi,
     policies,
     queries,
+    rebinding,
     reference_sets,
     replies,
     reports,
@@ -72,6 +74,18 @@ ROUTES = (
         problems=("enrolment-unknown", "activation-failed", "banks-changed"),
     ),
     Route(
+        "GET", "/v1/enrolment-tokens", READER, enrolment_tokens.index,
+        reply=replies.EnrolmentTokensDocument,
+    ),
+    Route(
+        "POST", "/v1/enrolment-tokens", ADMIN, enrolment_tokens.create,
+        body=enrolment_tokens.TokenBody, reply=replies.EnrolmentTokenDocument, status=201,
+    ),
+    Route(
+        "DELETE", "/v1/enrolment-tokens/{number}", ADMIN, enrolment_tokens.revoke,
+        status=204, problems=("enrolment-token-unknown",),
+    ),
+    Route(
         "POST", "/v1/challenges", PUBLIC, challenges.create,
         body=challenges.ChallengeRequest, reply=replies.ChallengeDocument, limit="challenges",
     ),
@@ -112,6 +126,16 @@ ROUTES = (
         "POST", "/v1/hosts/{name}/approve", ADMIN, hosts.approve,
         body=hosts.ApproveBody, reply=replies.HostDocument,
         problems=(*_HOST, "host-already-approved", "host-not-enrolled"), regional=True,
+    ),
+    Route(
+        "POST", "/v1/hosts/{name}/rebind", ADMIN, rebinding.rebind,
+        body=rebinding.RebindBody, reply=replies.HostDocument,
+        problems=(*_HOST, "host-pending", "host-not-enrolled"), regional=True,
+    ),
+    Route(
+        "POST", "/v1/hosts/{name}/rename", ADMIN, rebinding.rename,
+        body=rebinding.RenameBody, reply=replies.HostDocument,
+        problems=(*_HOST, "host-pending", "host-already-approved"),
     ),
     Route(
         "GET", "/v1/hosts/{name}/boot-log", READER, hosts.boot_log,

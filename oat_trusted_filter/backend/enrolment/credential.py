@@ -19,6 +19,7 @@ gives the secret away only if it holds both. Source: TCG TPM 2.0 Library, Part 1
 import hashlib
 import hmac
 
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from oat_trusted_filter.tcg.errors import FormatError
@@ -75,6 +76,19 @@ def ek_fingerprint(public: PublicArea) -> str:
     """How people name an endorsement key: SHA-256 of its SubjectPublicKeyInfo, hexadecimal."""
     spki = public.key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return hashlib.sha256(spki).hexdigest()
+
+
+def ek_hash(public: PublicArea) -> str:
+    """Another name of an endorsement key, as in lists of makers: SHA-256 of the key alone, in hex.
+
+    For RSA that is RSAPublicKey (RFC 8017, A.1.1), otherwise the uncompressed point (SEC 1, 2.3.3):
+    what stands in the bit string of a SubjectPublicKeyInfo.
+    """
+    if isinstance(public.key, rsa.RSAPublicKey):
+        data = public.key.public_bytes(Encoding.DER, PublicFormat.PKCS1)
+    else:
+        data = public.key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+    return hashlib.sha256(data).hexdigest()
 
 
 def make_credential(ek_public: bytes, ak_name: bytes, secret: bytes) -> tuple[bytes, bytes]:

@@ -16,6 +16,7 @@ itself and waits for an operator) or *approved*. Several may wait under one name
 ``approved_name`` lets one of them be approved.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -36,6 +37,8 @@ UNBOUND = ""
 #: Status of the certificate of an endorsement key.
 VERIFIED = "verified"
 ABSENT = "absent"
+#: Past its end when the key enrolled, and accepted by an operator.
+EXPIRED = "expired"
 
 #: Bindings that may wait under one name, and in all, by status of their certificate. Those without
 #: certificate cost a stranger nothing, so they have a limit of their own: when it is reached the
@@ -69,6 +72,14 @@ class Host:
     """JSON; None: none."""
     override: str | None
     """JSON; None: none was ever made or it was taken back."""
+    ek_hash: str | None
+    """Another name of the key; None: it has not enrolled yet."""
+    accept_expired: bool | None
+    """An operator accepts its certificate past its end."""
+
+    def has_key(self, name: str) -> bool:
+        """Whether the endorsement key has this fingerprint or hash."""
+        return name in (self.ek_fingerprint, self.ek_hash)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +96,17 @@ class Candidate:
     manufacturer: str | None
     service_host: str | None
     resource_provider: str | None
+    ek_hash: str | None = None
+    token: str | None = None
+    """Digest of the enrolment token that came along."""
 
 
 _COLUMNS = tuple(hosts.c[field.name] for field in fields(Host))
 _ENROLLED_FIELDS = (
-    "ak_public", "software_tpm", "ek_certificate_status", "manufacturer",
-    "service_host", "resource_provider",
+    "ek_fingerprint", "ek_hash", "ak_public", "software_tpm", "ek_certificate_status",
+    "manufacturer", "service_host", "resource_provider",
 )  # fmt: skip
-_IDENTITY_FIELDS = ("service_host", "resource_provider")
+_IDENTITY_FIELDS = ("service_host", "resource_provider", "software_tpm")
 
 
 def approved_name(region: str, host: str) -> str:
@@ -145,22 +159,57 @@ def change(connection: Connection, number: int, **values: str | None) -> None:
         raise NotFound("host-unknown", "the host was deleted at this moment")
 
 
+def approved_names(connection: Connection, ek_fingerprint: str) -> list[str]:
+    """Region and name of the hosts this endorsement key is approved for."""
+    query = select(hosts.c.approved_name).where(
+        hosts.c.ek_fingerprint == ek_fingerprint, hosts.c.approved_name.is_not(None)
+    )
+    return list(connection.scalars(query))
+
+
 def waiting(connection: Connection, region: str, host: str) -> list[Host]:
     """The pending bindings of a name."""
     return [item for item in named(connection, region, host) if item.state == PENDING]
 
 
-def register(connection: Connection, region: str, host: str, ek_fingerprint: str, now: int) -> Host:
+def same_key(
+    known: Sequence[Host], ek_fingerprint: str, ek_hash: str | None = None
+) -> Host | None:
+    """The binding of a name that is for this endorsement key; None: there is none.
+
+    :param ek_hash: by which it may have been announced.
+    """
+    for item in known:
+        if item.has_key(ek_fingerprint):
+            return item
+    announced = (item for item in known if item.state == REGISTERED)
+    return next((item for item in announced if item.ek_fingerprint == ek_hash), None)
+
+
+def register(
+    connection: Connection,
+    region: str,
+    host: str,
+    ek_fingerprint: str,
+    now: int,
+    *,
+    accept_expired: bool = False,
+) -> Host:
     """Announce an endorsement key; if it waits already, approve it.
 
+    :param ek_fingerprint: or its hash.
+    :param accept_expired: accept its certificate past its end.
     :raises NameTaken: another one is approved for the name.
     """
     known = named(connection, region, host)
     for item in known:
-        if item.ek_fingerprint == ek_fingerprint:
+        if item.has_key(ek_fingerprint):
             if item.state == PENDING:
                 return approve(connection, item)
-            return item
+            if accept_expired and not item.accept_expired:
+                values = {"accept_expired": True}
+                connection.execute(update(hosts).where(hosts.c.id == item.id).values(values))
+            return existing(connection, item.id)
     if any(item.state == APPROVED for item in known):
         raise _taken(region, host)
     return _added(
@@ -170,6 +219,7 @@ def register(connection: Connection, region: str, host: str, ek_fingerprint: str
         ek_fingerprint=ek_fingerprint,
         state=REGISTERED,
         created_at=now,
+        accept_expired=accept_expired or None,
     )
 
 
@@ -178,7 +228,7 @@ def approve(connection: Connection, host: Host) -> Host:
 
     :raises NameTaken: another one is approved for the name.
     """
-    host = _existing(connection, host.id)
+    host = existing(connection, host.id)
     if host.state != APPROVED:
         try:
             with connection.begin_nested():
@@ -191,7 +241,7 @@ def approve(connection: Connection, host: Host) -> Host:
             raise _taken(host.region, host.host) from error
         changes.forget_deletion(connection, host.region, host.host)
         verdicts.create(connection, host.id)
-    return _existing(connection, host.id)
+    return existing(connection, host.id)
 
 
 def remove(connection: Connection, host: Host) -> None:
@@ -210,10 +260,8 @@ def enrol(connection: Connection, candidate: Candidate, now: int) -> Host:
 
     :raises BanksChanged: the binding is approved, and the TPM is said to have fewer banks now.
     """
-    known = {
-        item.ek_fingerprint: item for item in named(connection, candidate.region, candidate.host)
-    }
-    same = known.get(candidate.ek_fingerprint)
+    known = named(connection, candidate.region, candidate.host)
+    same = same_key(known, candidate.ek_fingerprint, candidate.ek_hash)
     if same is None:
         return _insert(connection, candidate, now)
     if same.state == APPROVED and not set(same.banks) <= set(candidate.banks):
@@ -225,24 +273,33 @@ def enrol(connection: Connection, candidate: Candidate, now: int) -> Host:
     connection.execute(
         update(hosts)
         .where(hosts.c.id == same.id)
-        .values(state=state, enrolled_at=now, **_enrolled_values(candidate))
+        .values(state=state, enrolled_at=now, **enrolled_values(candidate))
     )
     identity = [getattr(same, field) for field in _IDENTITY_FIELDS]
     moved = identity != [getattr(candidate, field) for field in _IDENTITY_FIELDS]
+    other_key = same.ak_public != candidate.ak_public
+    cleared = False
     if same.state == APPROVED:
         # The counters of the TPM may have started anew with TPM2_Clear.
-        verdicts.forget_tpm_state(connection, same.id, identity_changed=moved)
-    renewed = _existing(connection, same.id)
-    taken = any(item.state == APPROVED for item in known.values())
+        cleared = verdicts.forget_tpm_state(connection, same.id, identity_changed=moved)
+    renewed = existing(connection, same.id)
+    taken = any(item.state == APPROVED for item in known)
     if same.state == REGISTERED and not taken:
         renewed = approve(connection, renewed)
         audit_act(connection, audit.VERIFIER, "host.approve", renewed)
-    elif same.state == APPROVED and (moved or same.ak_public != candidate.ak_public):
-        audit_act(connection, audit.VERIFIER, "host.renew", renewed)
+    elif same.state == APPROVED and (moved or other_key or cleared):
+        details = {"other_attestation_key": other_key}
+        audit_act(connection, audit.VERIFIER, "host.renew", renewed, details)
     return renewed
 
 
-def audit_act(connection: Connection, actor: str, action: str, host: Host) -> None:
+def audit_act(
+    connection: Connection,
+    actor: str,
+    action: str,
+    host: Host,
+    details: Mapping[str, Any] | None = None,
+) -> None:
     """Record what was done to a binding."""
     audit.record(
         connection,
@@ -250,7 +307,9 @@ def audit_act(connection: Connection, actor: str, action: str, host: Host) -> No
         action=action,
         region=host.region,
         host=host.host,
-        details={"ek_fingerprint": host.ek_fingerprint, "state": host.state},
+        details={
+            "ek_fingerprint": host.ek_fingerprint, "state": host.state, **(details or {})
+        },  # fmt: skip
     )
 
 
@@ -260,11 +319,10 @@ def _insert(connection: Connection, candidate: Candidate, now: int) -> Host:
         connection,
         region=candidate.region,
         host=candidate.host,
-        ek_fingerprint=candidate.ek_fingerprint,
         state=PENDING,
         created_at=now,
         enrolled_at=now,
-        **_enrolled_values(candidate),
+        **enrolled_values(candidate),
     )
 
 
@@ -272,7 +330,7 @@ def _added(connection: Connection, **values: Any) -> Host:
     result = connection.execute(hosts.insert().values(policy=UNBOUND, **values))
     key = result.inserted_primary_key
     assert key is not None  # noqa: S101  every insert of a single row has one
-    return _existing(connection, key[0])
+    return existing(connection, key[0])
 
 
 def _make_room(connection: Connection, candidate: Candidate) -> None:
@@ -290,12 +348,17 @@ def _make_room(connection: Connection, candidate: Candidate) -> None:
             connection.execute(delete(hosts).where(hosts.c.id == number))
 
 
-def _enrolled_values(candidate: Candidate) -> dict[str, Any]:
-    values = {field: getattr(candidate, field) for field in _ENROLLED_FIELDS}
-    return {**values, "banks": ",".join(candidate.banks)}
+def enrolled_values(key: Candidate | Host) -> dict[str, Any]:
+    """The columns that an enrolment fills."""
+    values = {field: getattr(key, field) for field in _ENROLLED_FIELDS}
+    return {**values, "banks": ",".join(key.banks)}
 
 
-def _existing(connection: Connection, number: int) -> Host:
+def existing(connection: Connection, number: int) -> Host:
+    """A binding that was there a moment ago.
+
+    :raises NotFound: ``host-unknown``.
+    """
     host = by_id(connection, number)
     if host is None:
         raise NotFound("host-unknown", "the host was deleted at this moment")

@@ -33,6 +33,7 @@ from oat_trusted_filter.backend.store.rules import Documents, StoredRule
 from oat_trusted_filter.backend.store.rules import load as load_rules
 from oat_trusted_filter.backend.store.tables import (
     boot_logs,
+    hosts,
     reports,
     rule_documents,
     rule_versions,
@@ -149,15 +150,18 @@ def of_name(
     before: int | None = None,
     limit: int,
 ) -> list[Report]:
-    """The reports of a name, newest first.
+    """The reports of a name and those of the host that has it now, newest first.
 
     :param region: None for all regions.
     :param until: none that is later than this moment.
     :param before: only those older than the report of this number.
     """
-    query = select(*_COLUMNS).where(reports.c.host == host).order_by(reports.c.id.desc())
+    named, bound = reports.c.host == host, hosts.c.host == host
     if region is not None:
-        query = query.where(reports.c.region == region)
+        named, bound = named & (reports.c.region == region), bound & (hosts.c.region == region)
+    # A host that was renamed has reports under the name it had.
+    renamed = reports.c.host_id.in_(select(hosts.c.id).where(bound))
+    query = select(*_COLUMNS).where(named | renamed).order_by(reports.c.id.desc())
     if until is not None:
         query = query.where(reports.c.at <= until)
     if before is not None:

@@ -112,6 +112,8 @@ hosts = Table(
     Column("enrolled_at", BigInteger),
     Column("labels", _document()),
     Column("override", _document()),
+    Column("ek_hash", _text(DIGEST_LENGTH)),
+    Column("accept_expired", Boolean),
     UniqueConstraint("region", "host", "ek_fingerprint"),
     Index(None, "state", "enrolled_at"),
     sqlite_autoincrement=True,
@@ -230,6 +232,21 @@ activations = Table(
     Column("secret_digest", _text(DIGEST_LENGTH), nullable=False),
     Column("expires_at", BigInteger, nullable=False, index=True),
     Column("candidate", _document(), nullable=False),
+)
+
+#: Tokens that let one host take part without an operator. What is stored cannot be used.
+enrolment_tokens = Table(
+    "enrolment_tokens",
+    metadata,
+    Column("id", _text(WORD_LENGTH), primary_key=True),
+    Column("digest", _text(DIGEST_LENGTH), nullable=False, unique=True),
+    Column("region", _text(NAME_LENGTH)),
+    Column("host", _text(NAME_LENGTH)),
+    Column("created_by", _text(NAME_LENGTH), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False, index=True),
+    Column("used_at", BigInteger),
+    Column("used_by", _text(APPROVED_NAME_LENGTH)),
 )
 
 #: Challenges that led to a verdict, until they would be too old anyway.

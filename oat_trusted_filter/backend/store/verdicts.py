@@ -209,14 +209,53 @@ def remove(connection: Connection, host_id: int) -> None:
     _drop_unused(connection, digest)
 
 
-def forget_tpm_state(connection: Connection, host_id: int, *, identity_changed: bool) -> None:
-    """Take the counters of the TPM from the next quote, whatever they are."""
+def reset(connection: Connection, host_id: int, cause: str, now: int) -> None:
+    """The host goes on under another key or another name, and has proven nothing under it.
+
+    The serial goes on as well, so that an appraisal under way is overtaken.
+
+    :param cause: for its history.
+    """
+    written = _notes_of_silence(
+        connection, [host_id], now, cause, NOT_ATTESTED, _NOT_ATTESTED_FINDINGS
+    )
+    query = select(verdicts.c.boot_log_digest).where(verdicts.c.host_id == host_id)
+    digest = connection.scalar(query)
+    nothing: dict[str, Any] = dict.fromkeys(_LONG)
+    connection.execute(
+        update(verdicts)
+        .where(verdicts.c.host_id == host_id)
+        .values(
+            nothing
+            | {
+                "serial": verdicts.c.serial + 1,
+                "changed": changes.next_cursor(connection),
+                "level": UNKNOWN,
+                "reason": NOT_ATTESTED,
+                "findings": _NOT_ATTESTED_FINDINGS,
+                "reference_sets": _NOTHING,
+            }
+        )
+    )
+    _drop_unused(connection, digest)
+    ima.forget(connection, host_id)
+    notes.write(connection, written)
+
+
+def forget_tpm_state(connection: Connection, host_id: int, *, identity_changed: bool) -> bool:
+    """Take the counters of the TPM from the next quote, whatever they are.
+
+    :returns: whether any were known.
+    """
+    known = select(verdicts.c.tpm_state).where(verdicts.c.host_id == host_id)
+    forgotten = connection.scalar(known) is not None
     values: dict[str, Any] = {"tpm_state": None, "serial": verdicts.c.serial + 1}
     if identity_changed:
         values["changed"] = changes.next_cursor(connection)
     connection.execute(update(verdicts).where(verdicts.c.host_id == host_id).values(values))
     # Another boot may come to have the same number.
     ima.forget(connection, host_id)
+    return forgotten
 
 
 def mark_changed(connection: Connection, host_ids: Iterable[int]) -> None:
@@ -292,7 +331,9 @@ def lapse(connection: Connection, now: int, latest: int) -> int:
     written: list[Note] = []
     for start in range(0, len(found), _CHUNK):
         numbers = found[start : start + _CHUNK]
-        written += _notes_of_lapses(connection, numbers, now)
+        written += _notes_of_silence(
+            connection, numbers, now, LAPSE, LAPSED, _LAPSED_FINDINGS
+        )
         connection.execute(
             update(verdicts)
             .where(verdicts.c.host_id.in_(numbers))
@@ -310,7 +351,15 @@ def lapse(connection: Connection, now: int, latest: int) -> int:
     return len(found)
 
 
-def _notes_of_lapses(connection: Connection, numbers: Sequence[int], now: int) -> list[Note]:
+def _notes_of_silence(
+    connection: Connection,
+    numbers: Sequence[int],
+    now: int,
+    cause: str,
+    reason: str,
+    findings: str,
+) -> list[Note]:
+    """What to write down about hosts that are not known for anything any more."""
     query = select(
         hosts.c.id, hosts.c.region, hosts.c.host, hosts.c.policy, verdicts.c.appraised_at
     ).join_from(verdicts, hosts, verdicts.c.host_id == hosts.c.id)
@@ -320,12 +369,12 @@ def _notes_of_lapses(connection: Connection, numbers: Sequence[int], now: int) -
             region=row.region,
             host=row.host,
             policy=row.policy,
-            cause=LAPSE,
+            cause=cause,
             at=now,
             before_until=row.appraised_at,
             level=UNKNOWN,
-            reason=LAPSED,
-            findings=_LAPSED_FINDINGS,
+            reason=reason,
+            findings=findings,
             reference_sets=_NOTHING,
             circumstances=Circumstances(),
         )

@@ -142,6 +142,7 @@ class ComputeHost:
         self.name = name or f"node-{next(_numbers)}"
         self.http = Http(backend)
         self.fingerprint = None
+        self.options = {}
         self.boot(boot)
 
     def boot(self, name):
@@ -157,10 +158,16 @@ class ComputeHost:
         other.__dict__.update(self.__dict__, name=name)
         return other
 
+    def with_settings(self, **options):
+        """The same machine with other settings of its agent."""
+        other = self.named(self.name)
+        other.options = options
+        return other
+
     @property
     def settings(self):
         """The agent's."""
-        return Settings(
+        values = dict(
             endpoint=self.backend.endpoint,
             ca_file=str(self.backend.cacert),
             timeout=30.0,
@@ -175,6 +182,7 @@ class ComputeHost:
             interval=1.0,
             retry_max=1.0,
         )
+        return Settings(**{**values, **self.options})
 
     @property
     def identity(self):

@@ -47,6 +47,9 @@ def test_a_new_host_waits_with_what_is_known_of_its_tpm(host, operator):
         "appraised_at": None,
         "expires_at": None,
         "policy": "default",
+        "bound_policy": None,
+        "labels": {},
+        "override": None,
         "created_at": 0,
         "ima": None,
     }

@@ -11,15 +11,12 @@
 # under the License.
 """Endorsement key certificates: chains, purposes, what makers' certificates look like."""
 
-import datetime
-from dataclasses import dataclass
-
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from oat_trusted_filter.backend.enrolment.certificate import (
     CertificateRefused,
@@ -28,83 +25,19 @@ from oat_trusted_filter.backend.enrolment.certificate import (
     verify_ek_certificate,
 )
 from oat_trusted_filter.tcg.public import parse_public
+from tests.lab.makers import (
+    IBM,
+    INFINEON,
+    NOW,
+    YEAR,
+    Authority,
+    authority,
+    builder,
+    ek_certificate,
+    name,
+    unsorted_ek_certificate,
+)
 from tests.lab.quotes import SigningKey
-
-NOW = datetime.datetime(2026, 11, 1, tzinfo=datetime.UTC)
-YEAR = datetime.timedelta(days=365)
-EK_PURPOSE = x509.ObjectIdentifier("2.23.133.8.1")
-MANUFACTURER, MODEL = (x509.ObjectIdentifier(f"2.23.133.2.{n}") for n in (1, 2))
-INFINEON, IBM = "id:49465800", "id:00001014"
-
-
-@dataclass
-class Authority:
-    key: object
-    certificate: x509.Certificate
-
-    @property
-    def der(self):
-        return self.certificate.public_bytes(Encoding.DER)
-
-
-def name(text):
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
-
-
-def builder(subject, issuer, key, start=NOW - YEAR, end=NOW + YEAR):
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(key)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(start)
-        .not_valid_after(end)
-    )
-
-
-def authority(text, parent=None, *, path_length=None, ca=True, usage=True, **validity):
-    key = ec.generate_private_key(ec.SECP256R1())
-    issued_by = parent.certificate.subject if parent else name(text)
-    made = builder(name(text), issued_by, key.public_key(), **validity).add_extension(
-        x509.BasicConstraints(ca, path_length if ca else None), critical=True
-    )
-    if usage is not None:
-        made = made.add_extension(
-            x509.KeyUsage(
-                digital_signature=not usage, content_commitment=False, key_encipherment=False,
-                data_encipherment=False, key_agreement=False, key_cert_sign=usage,
-                crl_sign=False, encipher_only=False, decipher_only=False,
-            ),
-            critical=True,
-        )  # fmt: skip
-    return Authority(key, made.sign(parent.key if parent else key, hashes.SHA256()))
-
-
-def ek_certificate(  # noqa: PLR0913
-    issuer,
-    key,
-    *,
-    purpose=EK_PURPOSE,
-    manufacturer=INFINEON,
-    extra=(),
-    ca=False,
-    digest=None,
-    **validity,
-):
-    alternative = x509.DirectoryName(
-        x509.Name(
-            [x509.NameAttribute(MANUFACTURER, manufacturer), x509.NameAttribute(MODEL, "SLB9672")]
-        )
-    )
-    made = builder(x509.Name([]), issuer.certificate.subject, key.public_key(), **validity)
-    made = made.add_extension(x509.SubjectAlternativeName([alternative]), critical=True)
-    made = made.add_extension(x509.BasicConstraints(ca, None), critical=True)
-    if purpose is not None:
-        made = made.add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
-    for extension, critical in extra:
-        made = made.add_extension(extension, critical=critical)
-    return made.sign(issuer.key, digest or hashes.SHA256()).public_bytes(Encoding.DER)
 
 
 @pytest.fixture(scope="module")
@@ -303,32 +236,11 @@ def test_B10_a_software_tpm_is_refused_unless_allowed(issuer, key):
 
 
 def test_a_makers_certificate_with_an_unsorted_set_is_read(issuer, key):
-    """Nuvoton puts manufacturer, model and version into one SET in the order they came to mind."""
-    parts = x509.RelativeDistinguishedName(
-        [x509.NameAttribute(MANUFACTURER, "id:4E544300"), x509.NameAttribute(MODEL, "NPCT75x")]
-    )
-    made = builder(x509.Name([]), issuer.certificate.subject, key.public_key())
-    made = made.add_extension(
-        x509.SubjectAlternativeName([x509.DirectoryName(x509.Name([parts]))]), critical=True
-    )
-    made = made.add_extension(x509.ExtendedKeyUsage([EK_PURPOSE]), critical=False)
-    der = made.sign(issuer.key, hashes.SHA256()).public_bytes(Encoding.DER)
-    # Swap the two elements of the SET, as the maker did, and sign again.
-    start = der.index(b"\x31", der.index(bytes.fromhex("0603551d11")) + 8)
-    length = der[start + 1]
-    content = der[start + 2 : start + 2 + length]
-    first = content[: 2 + content[1]]
-    unsorted = der.replace(content, content[len(first) :] + first)
-    body_length = int.from_bytes(unsorted[6:8], "big") + 4
-    body = unsorted[4 : 4 + body_length]
-    signature = issuer.key.sign(body, ec.ECDSA(hashes.SHA256()))
-    algorithm = bytes.fromhex("300a06082a8648ce3d040302")
-    tail = algorithm + b"\x03" + bytes([len(signature) + 1]) + b"\0" + signature
-    again = b"\x30\x82" + (len(body) + len(tail)).to_bytes(2, "big") + body + tail
+    der = unsorted_ek_certificate(issuer, key)
 
     with pytest.raises(ValueError, match="InvalidSetOrdering"):
-        list(x509.load_der_x509_certificate(again).extensions)
-    assert verify(again, [issuer.der]).manufacturer == "id:4E544300"
+        list(x509.load_der_x509_certificate(der).extensions)
+    assert verify(der, [issuer.der]).manufacturer == "id:4E544300"
 
 
 def test_a_store_is_read_from_pem_bundles_and_der_files(tmp_path, root, issuer):

@@ -1,0 +1,135 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""``oat enrolment-token``: let hosts in without approving each of them."""
+
+import argparse
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from cliff.command import Command
+
+from oat_trusted_filter.cli.app import OatApp
+from oat_trusted_filter.cli.backend import path
+from oat_trusted_filter.cli.errors import UsageError
+from oat_trusted_filter.cli.host import add_region
+from oat_trusted_filter.cli.output import Column, Record, RecordLister, RecordShow
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_SPAN = re.compile(r"([0-9]{1,9})([smhd])")
+
+
+def span(text: str) -> int:
+    """A span of time in seconds: ``30m``, ``12h``, ``7d``.
+
+    :raises argparse.ArgumentTypeError: anything else.
+    """
+    found = _SPAN.fullmatch(text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a span of time such as 30m, 12h or 7d")
+    return int(found.group(1)) * _UNITS[found.group(2)]
+
+
+class CreateToken(RecordShow):
+    """Make a token that lets one host in without an operator's approval.
+
+    The token is shown once. Put it into a file on the host that [agent] enrolment_token_file
+    names. It is good once, and only for a TPM with a certificate of its maker.
+    """
+
+    app: OatApp
+    columns = (
+        Column("token"),
+        Column("id"),
+        Column("host"),
+        Column("region"),
+        Column("expires_at"),
+    )
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Add what the token is good for."""
+        parser = super().get_parser(prog_name)
+        parser.add_argument("--host", metavar="HOST", help="only for the host of this name")
+        parser.add_argument(
+            "--expires",
+            metavar="SPAN",
+            type=span,
+            default=span("1d"),
+            dest="lifetime",
+            help="how long it is good: 30m, 12h, 7d (default: 1d)",
+        )
+        parser.add_argument(
+            "--output-file",
+            metavar="FILE",
+            type=Path,
+            help="write the token into this new file, for nobody else to read, and do not show it",
+        )
+        add_region(parser, "only for hosts of this region")
+        return parser
+
+    def record(self, parsed_args: argparse.Namespace) -> Record:
+        """Create it."""
+        body: dict[str, Any] = {"lifetime": parsed_args.lifetime}
+        for name in ("host", "region"):
+            if getattr(parsed_args, name) is not None:
+                body[name] = getattr(parsed_args, name)
+        if parsed_args.output_file is None:
+            return self.app.backend.post(path("enrolment-tokens"), body)
+        try:
+            # Before it is made: a token nobody can read is of no use.
+            number = os.open(parsed_args.output_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except OSError as error:
+            raise UsageError(f"cannot write {parsed_args.output_file}: {error.strerror}") from error
+        with os.fdopen(number, "w") as file:
+            made = dict(self.app.backend.post(path("enrolment-tokens"), body))
+            file.write(f"{made.pop('token')}\n")
+        return made
+
+
+class ListTokens(RecordLister):
+    """List enrolment tokens: which were used, and by whom."""
+
+    app: OatApp
+    columns = (
+        Column("id"),
+        Column("state"),
+        Column("host"),
+        Column("region"),
+        Column("expires_at"),
+        Column("used_by"),
+        Column("used_at", long=True),
+        Column("created_by", long=True),
+        Column("created_at", long=True),
+    )
+
+    def records(self, parsed_args: argparse.Namespace) -> Iterable[Record]:
+        """The tokens, the oldest first."""
+        return self.app.backend.items(path("enrolment-tokens"), "enrolment_tokens")
+
+
+class RevokeToken(Command):
+    """Revoke an enrolment token. Hosts it has let in stay."""
+
+    app: OatApp
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Add its number."""
+        parser = super().get_parser(prog_name)
+        parser.add_argument("id", metavar="ID", help="id of the token, not the token itself")
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> None:
+        """Revoke it."""
+        self.app.backend.delete(path("enrolment-tokens", parsed_args.id))
+        self.app.LOG.info("enrolment token %s revoked", parsed_args.id)
