@@ -41,6 +41,11 @@ from oat_trusted_filter.backend.appraisal.allow_list import (
     derive_allow_list,
 )
 from oat_trusted_filter.backend.appraisal.boot_log import read_boot_log
+from oat_trusted_filter.backend.appraisal.derivation import (
+    DifferingPcr,
+    GoodBoot,
+    derive_reference,
+)
 from oat_trusted_filter.backend.appraisal.expiry import validity
 from oat_trusted_filter.backend.appraisal.records import Provenance, ReferenceSet, SeenFile
 from oat_trusted_filter.backend.appraisal.reference import (
@@ -48,9 +53,6 @@ from oat_trusted_filter.backend.appraisal.reference import (
     DEFAULT_KIND,
     KIND_PCRS,
     LAUNCH_PCRS,
-    DifferingPcr,
-    GoodBoot,
-    derive_reference,
     from_document,
     to_document,
 )

@@ -21,7 +21,8 @@ from oat_trusted_filter.backend.api.auth import Authenticator, make_authenticato
 from oat_trusted_filter.backend.api.boot_logs import BootLogs
 from oat_trusted_filter.backend.api.challenge import Challenges
 from oat_trusted_filter.backend.api.limits import Limit
-from oat_trusted_filter.backend.api.rules import RuleChanger, RulesBook
+from oat_trusted_filter.backend.api.rule_changer import RuleChanger
+from oat_trusted_filter.backend.api.rules import RulesBook
 from oat_trusted_filter.backend.api.snapshots import Snapshots
 from oat_trusted_filter.backend.api.tag_records import TagBook
 from oat_trusted_filter.backend.challenge_key import read_challenge_keys

@@ -13,13 +13,17 @@
 
 import hashlib
 import json
+import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from oat_trusted_filter.backend.appraisal.document import DocumentError, check_name
+from oat_trusted_filter.backend.appraisal.patterns import PatternError, Patterns
 from oat_trusted_filter.backend.appraisal.records import ImaPolicy, ReferenceSet, SeenFile
 from oat_trusted_filter.tcg.file_signature import FileKeys
+
+LOG = logging.getLogger(__name__)
 
 #: Reference sets of this kind are allow lists.
 IMA_KIND = "ima"
@@ -53,8 +57,8 @@ class AllowList:
         self.name = name
         self.keys = keys or FileKeys()
         self._lists = tuple(lists)
-        patterns = "|".join(f"(?:{pattern})" for pattern in exclude)
-        self._exclude = re.compile(patterns) if patterns else None
+        patterns = tuple(exclude)
+        self._exclude = Patterns(patterns) if patterns else None
 
     def knows(self, path: str, digest: str) -> bool:
         """Whether a file is good whoever signed it."""
@@ -66,7 +70,7 @@ class AllowList:
 
     def excludes(self, path: str) -> bool:
         """Whether a file may be anything."""
-        return self._exclude is not None and self._exclude.fullmatch(path) is not None
+        return self._exclude is not None and self._exclude.match(path)
 
 
 def valid_lists(references: Iterable[ReferenceSet], now: datetime) -> tuple[ReferenceSet, ...]:
@@ -85,8 +89,13 @@ def make_allow_list(policy: ImaPolicy, lists: Sequence[ReferenceSet]) -> AllowLi
         *sorted(sorted(reference.files.items()) for reference in lists),
     ]
     name = hashlib.sha256(json.dumps(content).encode()).hexdigest()
-    files = [reference.files for reference in lists]
-    return AllowList(name, files, policy.exclude, FileKeys(policy.keys))
+    files, keys = [reference.files for reference in lists], FileKeys(policy.keys)
+    try:
+        return AllowList(name, files, policy.exclude, keys)
+    except PatternError as error:
+        # An earlier release took it; what it excluded then has to be known now.
+        LOG.warning("a policy excludes files by a pattern that is none: %s", error)
+        return AllowList(name, files, (), keys)
 
 
 def derive_allow_list(name: str, files: Iterable[SeenFile]) -> ReferenceSet:

@@ -26,7 +26,7 @@ from oat_trusted_filter.tcg.facts import BootFacts, extract_facts
 #: GRUB extends it with each file it reads, the EFI stub of Linux with the initrd.
 BOOT_FILES_PCR = 9
 #: Bank whose digests stand for events in reference sets and messages, the first a log has.
-_NAMING_BANKS = ("sha256", "sha384", "sha512", "sha1")
+NAMING_BANKS = ("sha256", "sha384", "sha512", "sha1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ def boot_file_events(log: BootLog) -> list[Event]:
 
 def event_digest(event: Event) -> str:
     """The digest that stands for an event, in hexadecimal; empty if it has none."""
-    for bank in _NAMING_BANKS:
+    for bank in NAMING_BANKS:
         if bank in event.digests:
             return event.digests[bank].hex()
     return ""

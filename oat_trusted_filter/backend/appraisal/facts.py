@@ -26,17 +26,21 @@ Each check has a number; what a policy does not speak of is not checked.
 7. ``dynamic_launch: required``: a dynamic launch (Intel TXT, AMD SKINIT) has reset PCRs 17 to 20.
 """
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from oat_trusted_filter.backend.appraisal.boot_log import (
     BOOT_FILES_PCR,
+    NAMING_BANKS,
     ReadBootLog,
     boot_file_events,
 )
+from oat_trusted_filter.backend.appraisal.matching import short
+from oat_trusted_filter.backend.appraisal.patterns import PatternError, Patterns
 from oat_trusted_filter.backend.appraisal.records import Finding, Policy, ReferenceSet
 from oat_trusted_filter.tcg.events import STUB_PCR, describe_event, event_type_name
+from oat_trusted_filter.tcg.facts import BOOT_LOADER_PCR
 from oat_trusted_filter.tcg.pcr import PcrValues
 from oat_trusted_filter.tcg.signature_database import X509
 
@@ -57,6 +61,23 @@ def check_facts(
 
     :param pcrs: the quoted values.
     """
+    bank = next(name for name in NAMING_BANKS if name in pcrs)
+    for finding in _check(read_log, pcrs, policy, references, now):
+        kind, quoted = finding.event_type, finding.quoted
+        if kind is None and finding.event is not None:
+            kind = event_type_name(read_log.log.events[finding.event].type)
+        if quoted is None and finding.pcr is not None:
+            quoted = pcrs[finding.bank or bank][finding.pcr].hex()
+        yield replace(finding, bank=finding.bank or bank, event_type=kind, quoted=quoted)
+
+
+def _check(
+    read_log: ReadBootLog,
+    pcrs: PcrValues,
+    policy: Policy,
+    references: Sequence[ReferenceSet],
+    now: datetime,
+) -> Iterator[Finding]:
     if policy.secure_boot == "required":
         yield from _secure_boot(read_log)  # 1
     yield from _certificates(read_log, policy)  # 2
@@ -162,8 +183,15 @@ def _command_lines(read_log: ReadBootLog, pcrs: PcrValues, pattern: str) -> Iter
         return
     if not lines:
         yield Finding("kernel-command-line-unknown", "the boot log has no kernel command line")
+    try:
+        known = Patterns([pattern])
+    except PatternError as error:
+        yield Finding(
+            "policy-pattern", f"the policy's pattern for kernel command lines is none: {error}"
+        )
+        return
     for line in lines:
-        if not re.fullmatch(pattern, line.value):
+        if not known.match(line.value):
             yield Finding(
                 "kernel-command-line",
                 f"PCR {line.pcr}: the kernel command line of event {line.event} is not as the "
@@ -191,16 +219,50 @@ def _images(
         if not _is_known(application.value.digests, known):
             path = application.value.path or "an image without a path"
             measured = application.value.digests
+            nearest, expected = _nearest(path, policy.images, references, now)
+            hint = f"; set {nearest} knows it with {short(expected[0])}" if expected else ""
             yield Finding(
                 "image-unknown",
                 f"PCR {application.pcr}: event {application.event} started {path}, and no valid "
-                f"reference set of kind {kinds} knows its digest",
+                f"reference set of kind {kinds} knows its digest{hint}",
                 pcr=application.pcr,
                 event=application.event,
-                event_type=event_type_name(read_log.log.events[application.event].type),
                 description=path,
                 actual=next((d.hex() for bank, d in measured.items() if bank in known), None),
+                expected=expected,
+                reference_set=nearest,
+                tried=_tried(policy.images, references, now),
             )
+
+
+def _nearest(
+    path: str, kinds: Sequence[str], references: Sequence[ReferenceSet], now: datetime
+) -> tuple[str | None, tuple[str, ...]]:
+    """The first set that knows an image of this name, and its digests there."""
+    name = _file_name(path)
+    for reference in references:
+        if reference.kind in kinds and reference.valid_at(now):
+            digests = tuple(
+                event.digest
+                for event in reference.events
+                if event.pcr == BOOT_LOADER_PCR and _file_name(event.description) == name
+            )
+            if digests:
+                return reference.name, digests
+    return None, ()
+
+
+def _file_name(path: str) -> str:
+    """For people only: what follows the last separator, without regard to case."""
+    return path.replace("\\", "/").rpartition("/")[2].lower()
+
+
+def _tried(
+    kinds: Sequence[str], references: Sequence[ReferenceSet], now: datetime
+) -> tuple[str, ...]:
+    return tuple(
+        sorted(item.name for item in references if item.kind in kinds and item.valid_at(now))
+    )
 
 
 def _boot_files(
@@ -233,9 +295,9 @@ def _boot_files(
             f"of kind {kinds} knows its digest ({len(unknown)} such files in all)",
             pcr=BOOT_FILES_PCR,
             event=event.number,
-            event_type=event_type_name(event.type),
             description=path,
             actual=next((d.hex() for bank, d in event.digests.items() if bank in known), None),
+            tried=_tried(policy.boot_files, references, now),
         )
 
 

@@ -168,8 +168,8 @@ def _finding(
     title = f"event {event.number} {event_type_name(event.type)} {description}".rstrip()
     return Finding(
         "pcr-mismatch",
-        f"PCR {pcr} differs: {title} has digest {_short(digest)}, known: "
-        f"{', '.join(map(_short, expected[:_SHOWN_KNOWN])) or 'no such event'} "
+        f"PCR {pcr} differs: {title} has digest {short(digest)}, known: "
+        f"{', '.join(map(short, expected[:_SHOWN_KNOWN])) or 'no such event'} "
         f"(set {reference.name})",
         pcr=pcr,
         bank=bank,
@@ -211,9 +211,10 @@ def _without_new_event(events: Sequence[Event], known: Sequence[ReferenceEvent])
     for reference in known:
         if reference.digest not in found:
             title = f"{reference.type} {reference.description}".rstrip()
-            return f"{title} with digest {_short(reference.digest)} is missing"
+            return f"{title} with digest {short(reference.digest)} is missing"
     return "known events come in another order or number"
 
 
-def _short(digest: str) -> str:
+def short(digest: str) -> str:
+    """The digest as far as people need it to tell it from others."""
     return digest if len(digest) <= _SHOWN_DIGITS else f"{digest[:_SHOWN_DIGITS]}…"

@@ -23,6 +23,7 @@ from oat_trusted_filter.backend.appraisal.document import (
     check_name,
     pcr_number,
 )
+from oat_trusted_filter.backend.appraisal.patterns import PatternError, Patterns
 from oat_trusted_filter.backend.appraisal.records import ImaPolicy, Policy, Requirement
 from oat_trusted_filter.backend.appraisal.tpm_state import firmware_version
 from oat_trusted_filter.tcg.errors import FormatError
@@ -70,9 +71,11 @@ def to_document(policy: Policy) -> dict[str, Any]:
     }
 
 
-def from_document(document: Any) -> Policy:
+def from_document(document: Any, *, stored: bool = False) -> Policy:
     """The policy a document describes.
 
+    :param stored: by this release or an earlier one, whose patterns may be none any more; whoever
+        uses them finds out, so that one policy cannot keep the others from being read.
     :raises DocumentError: it describes none; the message names the field.
     """
     check_keys(document, "policy", {"name"}, _FIELDS, whole=True)
@@ -89,14 +92,14 @@ def from_document(document: Any) -> Policy:
         kernel_command_line=(
             None
             if document.get("kernel_command_line") is None
-            else _pattern(document["kernel_command_line"], "kernel_command_line")
+            else _pattern(document["kernel_command_line"], "kernel_command_line", stored=stored)
         ),
         certificates=_certificates(document.get("certificates", {})),
         dbx_minimum=_fingerprints(document.get("dbx_minimum", []), "dbx_minimum"),
         images=_kinds(document.get("images", []), "images"),
         boot_files=_kinds(document.get("boot_files", []), "boot_files"),
         dynamic_launch=_demand(document, "dynamic_launch", "optional"),
-        ima=_ima(document.get("ima", {})),
+        ima=_ima(document.get("ima", {}), stored=stored),
         orderly_shutdown=_demand(document, "orderly_shutdown", "optional"),
         tpm_firmware=_versions(document.get("tpm_firmware", [])),
         max_age=_max_age(document.get("max_age")),
@@ -184,7 +187,7 @@ def _requirement(item: Mapping[str, Any], where: str) -> Requirement:
     return Requirement(check_name(item["kind"], f"{where}.kind"), numbers)
 
 
-def _ima(value: Any) -> ImaPolicy:
+def _ima(value: Any, *, stored: bool) -> ImaPolicy:
     check_keys(value, "ima", set(), {"mode", "exclude", "keys"})
     mode = value.get("mode", "off")
     if mode not in ("off", "report", "enforce"):
@@ -192,7 +195,7 @@ def _ima(value: Any) -> ImaPolicy:
     exclude = _texts(value.get("exclude", []), "ima.exclude", _MOST_PATTERNS, _LONGEST_PATTERN)
     keys = _texts(value.get("keys", []), "ima.keys", _MOST_KEYS, _LONGEST_KEY)
     for number, pattern in enumerate(exclude):
-        _pattern(pattern, f"ima.exclude[{number}]")
+        _pattern(pattern, f"ima.exclude[{number}]", stored=stored)
     for number, key in enumerate(keys):
         try:
             FileKeys([key])
@@ -211,11 +214,13 @@ def _texts(value: Any, where: str, most: int, longest: int) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _pattern(pattern: Any, where: str) -> str:
+def _pattern(pattern: Any, where: str, *, stored: bool) -> str:
     if not isinstance(pattern, str) or len(pattern) > _LONGEST_PATTERN:
         raise _invalid(where, "is not a regular expression")
+    if stored:
+        return pattern
     try:
-        re.compile(pattern)
-    except re.error as error:
+        Patterns([pattern])
+    except PatternError as error:
         raise _invalid(where, f"is not a regular expression: {error}") from error
     return pattern

@@ -16,9 +16,10 @@ import json
 import pytest
 
 from oat_trusted_filter.backend.appraisal import policy, reference
+from oat_trusted_filter.backend.appraisal.derivation import GoodBoot, derive_reference
 from oat_trusted_filter.backend.appraisal.document import DocumentError
 from oat_trusted_filter.backend.appraisal.policy import DEFAULT_POLICY
-from oat_trusted_filter.backend.appraisal.reference import BOOT_PCRS, GoodBoot, derive_reference
+from oat_trusted_filter.backend.appraisal.reference import BOOT_PCRS
 from tests.lab.file_keys import FileKey
 from tests.unit.appraisal.hosts import good_boot, reference_of
 

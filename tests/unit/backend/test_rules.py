@@ -15,7 +15,7 @@ import threading
 
 import pytest
 
-from oat_trusted_filter.backend.api.rules import RuleChanger
+from oat_trusted_filter.backend.api.rule_changer import RuleChanger
 from oat_trusted_filter.backend.appraisal import appraise
 
 
