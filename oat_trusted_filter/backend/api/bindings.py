@@ -26,6 +26,7 @@ from oat_trusted_filter.backend.api.exchange import decoded_strictly, read_body
 from oat_trusted_filter.backend.api.fields import Region, checked_host
 from oat_trusted_filter.backend.api.hosts import answer_with, chosen, chosen_approved, log_act
 from oat_trusted_filter.backend.api.problems import Problem
+from oat_trusted_filter.backend.api.queries import region_for
 from oat_trusted_filter.backend.api.rules import Rules, moment_of
 from oat_trusted_filter.backend.api.service import Service
 from oat_trusted_filter.backend.appraisal.document import check_labels
@@ -64,7 +65,7 @@ def change(service: Service, req: falcon.Request, resp: falcon.Response, name: s
     """Bind a host to a policy, or change its labels."""
     body = decoded_strictly(read_body(req), ChangeBody)
     with service.store.read() as connection:
-        host = chosen(connection, checked_host(name), body.region)
+        host = chosen(connection, checked_host(name), region_for(req, body.region))
 
     def write(connection: Connection, known: Rules) -> None:
         values: dict[str, str | None] = {}
@@ -91,7 +92,7 @@ def override(service: Service, req: falcon.Request, resp: falcon.Response, name:
         body.level, body.reason, req.context.holder.name, moment_of(now), _end(body, moment_of(now))
     )
     with service.store.read() as connection:
-        host = chosen_approved(connection, checked_host(name), body.region)
+        host = chosen_approved(connection, checked_host(name), region_for(req, body.region))
     _set_override(service, req, host, said, now)
     log_act(req, f"until {said.until} declared {said.level} ({said.reason}):", host)
     answer_with(service, resp, host, 200)

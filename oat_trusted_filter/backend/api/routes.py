@@ -117,6 +117,7 @@ ROUTES = (
         "PATCH", "/v1/hosts/{name}", ADMIN, bindings.change,
         body=bindings.ChangeBody, reply=replies.HostDocument,
         problems=(*_HOST, "policy-unknown", "policy-ambiguous", "service-busy"), passed_on=(400,),
+        regional=True,
     ),
     Route(
         "DELETE", "/v1/hosts/{name}", ADMIN, hosts.delete,
@@ -145,11 +146,11 @@ ROUTES = (
     Route(
         "PUT", "/v1/hosts/{name}/override", ADMIN, bindings.override,
         body=bindings.OverrideBody, reply=replies.HostDocument,
-        problems=(*_HOST, "host-pending", "override-invalid", "service-busy"),
+        problems=(*_HOST, "host-pending", "override-invalid", "service-busy"), regional=True,
     ),
     Route(
         "DELETE", "/v1/hosts/{name}/override", ADMIN, bindings.clear_override,
-        status=204, query=queries.RegionQuery, problems=(*_HOST, "service-busy"),
+        status=204, query=queries.RegionQuery, problems=(*_HOST, "service-busy"), regional=True,
     ),
     Route(
         "GET", "/v1/reports", READER, reports.index,
