@@ -15,11 +15,16 @@ import pytest
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add ``--record``, without which nothing boots a machine."""
+    """Add ``--record``, without which nothing boots a machine, and the Nova of the mini cloud."""
     parser.addoption(
         "--record",
         action="store_true",
         help="also run the tests that record boots anew in QEMU (minutes, needs its packages)",
+    )
+    parser.addoption(
+        "--minicloud-nova",
+        choices=("34", "26"),
+        help="Nova of the mini cloud; by default that of a cloud that is up, or else 34",
     )
 
 

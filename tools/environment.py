@@ -37,6 +37,17 @@ _BINDEP_LINE = re.compile(
     r"(?P<package>[a-z0-9][a-z0-9.+-]+)\s+\[platform:dpkg(?P<profiles>[^]]*)\]"
 )
 _PROGRESS_SECONDS = 10.0
+#: Debian starts the services it installs. Here tests start what they need, and stop it again.
+_INSTALL_WITHOUT_STARTING = """
+policy=/usr/sbin/policy-rc.d
+if [ ! -e $policy ]; then
+    trap 'rm -f $policy' EXIT
+    trap 'exit 1' HUP INT TERM
+    printf '#!/bin/sh\\nexit 101\\n' > $policy
+    chmod 755 $policy
+fi
+apt-get -q -y install --no-install-recommends "$@"
+"""
 
 
 class SetUpError(Exception):
@@ -105,10 +116,10 @@ def _install_system_packages(wanted: Sequence[str]) -> None:
         become_root = ["sudo"]
     say(f"installing system packages with apt: {names}")
     become_root += ["env", "DEBIAN_FRONTEND=noninteractive"]
-    _run([*become_root, "apt-get", "-q", "update"], "apt-update.log")
-    _run(
-        [*become_root, "apt-get", "-q", "-y", "install", "--no-install-recommends", *missing],
-        "apt-install.log",
+    run_installer([*become_root, "apt-get", "-q", "update"], VENV / "apt-update.log")
+    run_installer(
+        [*become_root, "sh", "-c", _INSTALL_WITHOUT_STARTING, "install", *missing],
+        VENV / "apt-install.log",
     )
 
 
@@ -131,11 +142,11 @@ def _make_environment(extras: Sequence[str]) -> Path:
         return python
     stamp.unlink(missing_ok=True)
     say(f"making a virtual environment in {VENV.name}/ (the first time one to three minutes)")
-    _run([sys.executable, "-m", "venv", str(VENV)], "venv.log")
-    _run(
+    run_installer([sys.executable, "-m", "venv", str(VENV)], VENV / "venv.log")
+    run_installer(
         [str(python), "-m", "pip", "install", "--disable-pip-version-check", "--progress-bar=off",
          "--editable", f"{REPOSITORY}[{','.join(extras)}]"],
-        "pip.log",
+        VENV / "pip.log",
     )  # fmt: skip
     stamp.write_text(wanted)
     return python
@@ -151,9 +162,11 @@ def _fingerprint(extras: Sequence[str]) -> str:
     return digest.hexdigest()
 
 
-def _run(command: Sequence[str], log_name: str) -> None:
-    """Run an installer with its output in a file, and show from time to time that it works."""
-    log = VENV / log_name
+def run_installer(command: Sequence[str], log: Path) -> None:
+    """Run an installer with its output in a file, and show from time to time that it works.
+
+    :raises SetUpError: it failed.
+    """
     started = spoke = time.monotonic()
     with log.open("wb") as output:
         process = subprocess.Popen(

@@ -45,19 +45,21 @@ class Backend:
 
     :param folder: for configuration, log and state; made if it is not there.
     :param options: ``{(group, option): value}`` for the configuration file.
+    :param port: to listen on; by default one that is free.
     """
 
     def __init__(
         self,
         folder: str | os.PathLike[str],
         options: Mapping[tuple[str, str], object] | None = None,
+        port: int | None = None,
     ) -> None:
         self.folder = Path(folder).absolute()
         self.state_dir = self.folder / "state"
         self.config_file = self.folder / "oat.conf"
         self.log_file = self.folder / "oat-attestation-api.log"
         self.options = dict(options or {})
-        self._port: int | None = None
+        self._port = port
         self._process: subprocess.Popen[bytes] | None = None
         self._workers: list[int] = []
 

@@ -102,6 +102,13 @@ class ComputeHost:
             agent.kill()
             agent.wait()
 
+    def kill_agent(self) -> None:
+        """Kill the agent, so that it has no time to say anything; harmless if there is none."""
+        agent, self._agent = self._agent, None
+        if agent is not None:
+            agent.kill()
+            agent.wait()
+
     def stop(self) -> None:
         """Stop the agent and cut the power."""
         self.stop_agent()
