@@ -13,6 +13,8 @@
 
 import pytest
 
+from tests.lab.databases import MariaDb, PostgreSql
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add ``--record``, without which nothing boots a machine, and the Nova of the mini cloud."""
@@ -36,3 +38,25 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.get_closest_marker("record"):
             item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def mariadb():
+    """A MariaDB server."""
+    server = MariaDb()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
+
+
+@pytest.fixture(scope="session")
+def postgresql():
+    """A PostgreSQL server."""
+    server = PostgreSql()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()

@@ -27,17 +27,24 @@ _MIGRATIONS = Path(__file__).parent / "migrations"
 _STATE_ROW = 1
 
 
-def sync(store: Store) -> tuple[str | None, str]:
+def sync(store: Store, target: str | None = None) -> tuple[str | None, str]:
     """Create or upgrade all tables; without effect if they are up to date.
 
+    :param target: the revision to go to; None: that of this release.
     :returns: the revision before (None: an empty database) and the one after.
     """
     before = store.write(_revision)
-    head = _head()
-    if before != head:
-        store.write(_upgrade)
+    after = target or _head()
+    if before != after:
+        store.write(lambda connection: _upgrade(connection, after))
     store.write(_ensure_state)
-    return before, head
+    return before, after
+
+
+def version(store: Store) -> tuple[str | None, str]:
+    """The revision of the database (None: it is empty), and that of this release."""
+    with store.read() as connection:
+        return _revision(connection), _head()
 
 
 def synced(store: Store) -> bool:
@@ -68,10 +75,10 @@ def _revision(connection: Connection) -> str | None:
     return MigrationContext.configure(connection).get_current_revision()
 
 
-def _upgrade(connection: Connection) -> None:
+def _upgrade(connection: Connection, target: str) -> None:
     config = _config()
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    command.upgrade(config, target)
 
 
 def _ensure_state(connection: Connection) -> None:

@@ -12,21 +12,20 @@
 """A service in this process: real database, real appraisal, a clock of the test's own."""
 
 import itertools
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import falcon.testing
 import pytest
-from sqlalchemy import text
 
 from oat_trusted_filter.backend.api.application import make_application
 from oat_trusted_filter.backend.api.service import make_service
 from oat_trusted_filter.backend.settings import Settings
 from oat_trusted_filter.backend.signing import rotated
 from oat_trusted_filter.backend.store import hosts, migrate
+from oat_trusted_filter.backend.store.audit import BEGINNING
 from oat_trusted_filter.backend.store.engine import Store
-from oat_trusted_filter.backend.store.tables import metadata
+from oat_trusted_filter.backend.store.tables import audit_head, metadata
 from tests.unit.backend.attesting import AttestingHost
 
 #: When the tests take place, milliseconds since 1970.
@@ -106,21 +105,50 @@ def candidate_of(machine, /, **fields):
     return hosts.Candidate(**{**values, **fields})
 
 
+def pytest_generate_tests(metafunc):
+    """Run tests marked ``every_database`` on every database."""
+    marked = metafunc.definition.get_closest_marker("every_database")
+    if marked and "database" in metafunc.fixturenames:
+        metafunc.parametrize("database", ["sqlite", "mariadb", "postgresql"], indirect=True)
+
+
 @pytest.fixture
-def store(tmp_path):
-    """An empty database: SQLite, or the one of OAT_TEST_DATABASE, which is emptied."""
-    url = os.environ.get("OAT_TEST_DATABASE")
-    made = Store(url or f"sqlite:///{tmp_path / 'oat.sqlite'}")
-    if url:
-        made.write(_drop_everything)
-    migrate.sync(made)
+def database(request, tmp_path):
+    """The URL of a database with all tables and nothing in them."""
+    kind = getattr(request, "param", "sqlite")
+    if kind == "sqlite":
+        return f"sqlite:///{tmp_path / 'oat.sqlite'}"
+    return request.getfixturevalue(f"{kind}_url")
+
+
+@pytest.fixture(scope="session")
+def mariadb_url(mariadb):
+    """One database for all tests; making tables takes MariaDB a second or two."""
+    return mariadb.create("oat_unit")
+
+
+@pytest.fixture(scope="session")
+def postgresql_url(postgresql):
+    """One database for all tests."""
+    return postgresql.create("oat_unit")
+
+
+@pytest.fixture
+def store(database):
+    """A database with all tables and nothing in them."""
+    made = Store(database)
+    if migrate.sync(made)[0] is not None:
+        made.write(_delete_everything)
+        migrate.sync(made)
     yield made
     made.close()
 
 
-def _drop_everything(connection):
-    metadata.drop_all(connection)
-    connection.execute(text("DROP TABLE IF EXISTS alembic_version"))
+def _delete_everything(connection):
+    for table in reversed(metadata.sorted_tables):
+        if table is not audit_head:
+            connection.execute(table.delete())
+    connection.execute(audit_head.update().values(sequence=0, digest=BEGINNING))
 
 
 @pytest.fixture

@@ -21,6 +21,8 @@ from oat_trusted_filter.backend.store import audit, hosts
 from oat_trusted_filter.backend.store.credentials import ADMIN, READER
 from tests.unit.backend.conftest import candidate_of
 
+pytestmark = pytest.mark.every_database
+
 POLICY = {"secure_boot": "optional", "requirements": [{"kind": "platform", "pcrs": [7]}]}
 
 

@@ -48,6 +48,7 @@ def host(place):
     return made
 
 
+@pytest.mark.every_database
 def test_each_change_is_a_report_and_a_renewal_is_none(place, host):
     assert said(place) == [("evidence", "untrusted"), ("rules", "trusted")]
     for _ in range(3):
@@ -77,6 +78,7 @@ def test_a_restart_of_the_same_boot_is_no_report(place, host):
     assert len(history(place)) == before
 
 
+@pytest.mark.every_database
 def test_every_report_gives_the_same_answer_again(place, host):
     host.boot("machine-a-loader")
     host.attest()
@@ -244,6 +246,7 @@ def purge(place, *, before=0, most=1000):
     return place.store.write(lambda c: reports.purge(c, before=before, most=most))
 
 
+@pytest.mark.every_database
 def test_old_reports_go_and_what_the_rest_needs_stays(place, host):
     old = place.clock()
     place.clock.pass_by(100)
@@ -268,6 +271,7 @@ def test_as_many_as_are_wanted_stay(place, host):
     assert said(place) == [("evidence", "untrusted"), ("evidence", "trusted")]
 
 
+@pytest.mark.every_database
 def test_the_last_word_about_a_host_stays_until_the_host_goes(place, host):
     place.clock.pass_by(10**6)
     purge(place, before=place.clock())

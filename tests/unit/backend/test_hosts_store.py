@@ -24,6 +24,8 @@ from oat_trusted_filter.backend.store.tables import hosts as table
 from tests.lab.quotes import SigningKey
 from tests.unit.backend.conftest import START, candidate_of
 
+pytestmark = pytest.mark.every_database
+
 HOST = SimpleNamespace(name="node-1", region="", key=SigningKey.ecc())
 
 

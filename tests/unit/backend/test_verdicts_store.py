@@ -35,6 +35,8 @@ from oat_trusted_filter.backend.store.verdicts import Outcome, Spent
 from tests.lab.quotes import SigningKey
 from tests.unit.backend.conftest import START, candidate_of
 
+pytestmark = pytest.mark.every_database
+
 KEY = SigningKey.ecc()
 
 
