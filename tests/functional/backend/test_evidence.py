@@ -13,11 +13,24 @@
 
 import base64
 import json
+import shutil
 import struct
 
 import pytest
-from tpm2_pytss import ESAPI, ESYS_TR, TPM2_ALG, TPML_DIGEST_VALUES, TPMT_HA, TPMU_HA
+from tpm2_pytss import (
+    ESAPI,
+    ESYS_TR,
+    TPM2_ALG,
+    TPM2B_DATA,
+    TPML_DIGEST_VALUES,
+    TPMT_HA,
+    TPMT_SIG_SCHEME,
+    TPMU_HA,
+)
 
+from oat_trusted_filter.agent.attestation_key import attestation_key
+from oat_trusted_filter.agent.tpm import Tpm
+from oat_trusted_filter.tcg.attestation import parse_quote
 from oat_trusted_filter.tcg.bootlog import EV_NO_ACTION, parse_boot_log
 from tests.functional.backend.parts import ComputeHost, Operator, b64
 from tests.lab.boots import Boot
@@ -207,6 +220,50 @@ def test_A9_a_tpm_that_was_cleared_enrols_and_goes_on(trusted):
         tpm.clear(ESYS_TR.LOCKOUT)
     assert trusted.submit().code == "tpm-cleared"
     assert agent.round().level == "trusted"
+
+
+def test_A9_a_tpm_set_back_to_a_snapshot(trusted, operator, tmp_path):
+    """The state of a virtual TPM is copied and put back: the same boot again, an earlier clock."""
+    software = trusted.software
+    software.stop()
+    snapshot = tmp_path / "snapshot"
+    shutil.copytree(software.state_dir, snapshot)
+    trusted.boot("machine-a")
+    with ESAPI(software.tcti) as tpm:
+        tpm.clock_set(tpm.read_clock().clockInfo.clock + 3_600_000, ESYS_TR.OWNER)
+    assert trusted.round().level == "trusted"
+    software.stop()
+    shutil.rmtree(software.state_dir)
+    shutil.copytree(snapshot, software.state_dir)
+    trusted.boot("machine-a")
+    answer = trusted.submit()
+    assert (answer.status, answer.code) == (400, "clock-backwards")
+    # Nothing of it counts, not even against the host: its last verdict runs out by itself.
+    assert operator.show(trusted.name)["level"] == "trusted"
+    trusted.boot("machine-a")
+    assert trusted.round().level == "trusted"
+
+
+def certified(esapi, key, nonce, scheme):
+    return esapi.certify(key, key, nonce, in_scheme=scheme)
+
+
+def timed(esapi, key, nonce, scheme):
+    return esapi.get_time(key, nonce, in_scheme=scheme)
+
+
+@pytest.mark.parametrize("attest", [certified, timed])
+def test_A5_what_else_the_tpm_signs_over_the_nonce(trusted, operator, attest):
+    """The attestation key itself signs it, with the nonce in its place."""
+    body = trusted.evidence()
+    with Tpm(trusted.software.tcti) as tpm, attestation_key(tpm, "ecc") as key:
+        scheme = TPMT_SIG_SCHEME(scheme=TPM2_ALG.NULL)
+        nonce = TPM2B_DATA(parse_quote(base64.b64decode(body["quote"])).extra_data)
+        message, signature = attest(tpm.esapi, key.handle, nonce, scheme)
+        body |= {"quote": b64(bytes(message)), "signature": b64(bytes(signature.marshal()))}
+    answer = trusted.submit(body)
+    assert (answer.status, answer.code) == (400, "quote-type")
+    assert operator.show(trusted.name)["level"] == "trusted"
 
 
 def test_E2_a_silent_host_lapses_at_its_deadline(backend_maker, allowing, tpms):

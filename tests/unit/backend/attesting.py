@@ -15,6 +15,8 @@ import base64
 import hashlib
 
 from oat_trusted_filter.backend.appraisal.records import QUOTED_PCRS
+from oat_trusted_filter.backend.appraisal.reference import BOOT_PCRS
+from oat_trusted_filter.tcg.bootlog import parse_boot_log, replay
 from tests.lab.boots import Boot
 from tests.lab.quotes import SigningKey, quote, select
 
@@ -63,16 +65,26 @@ class AttestingHost:
         assert answer.status_code == 200, answer.text
         return answer.json["challenge"]
 
-    def evidence(self, challenge=None, *, with_log=True, key=None, **fields):
+    def log_is(self, data):
+        """Take this boot log, and the PCRs it leads to."""
+        self.boot_log = data
+        log = parse_boot_log(data)
+        for bank in self.values:
+            led = replay(log, bank)
+            self.values[bank].update({pcr: led[pcr] for pcr in BOOT_PCRS})
+
+    def evidence(self, challenge=None, *, with_log=True, key=None, selections=None, **fields):
         """Evidence on the wire.
 
+        :param selections: what the TPM is told to quote.
         :param fields: of the signed structure.
         """
         challenge = self.challenge() if challenge is None else challenge
         self.clock += 1000
         fields = {"clock": self.clock, "reset_count": self.reset_count, **fields}
         nonce = hashlib.sha256(base64.urlsafe_b64decode(challenge)).digest()
-        selections = select(IMPLEMENTED, tuple(self.values), QUOTED_PCRS)
+        if selections is None:
+            selections = select(IMPLEMENTED, tuple(self.values), QUOTED_PCRS)
         message, signature = quote(key or self.key, nonce, self.values, selections, **fields)
         return {
             **self.identity,
