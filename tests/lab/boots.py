@@ -11,9 +11,10 @@
 # under the License.
 """The recorded boots under tests/data/boots, and replaying one into a software TPM.
 
-``tools/record-boot`` made them; each folder's ``provenance.json`` says how and what it shows. After
-:func:`replay` a software TPM has the PCRs of the machine that was recorded, so it can quote them,
-and ``boot.boot_log`` is the log that explains them: a booted host, in ten milliseconds.
+``tools/record-boot`` made them, or :mod:`tests.lab.derived` from one of them; each folder's
+``provenance.json`` says how and what it shows. After :func:`replay` a software TPM has the PCRs of
+the machine that was recorded, so it can quote them, and ``boot.boot_log`` is the log that explains
+them: a booted host, in ten milliseconds.
 """
 
 import hashlib
@@ -30,10 +31,20 @@ from oat_trusted_filter.tcg import bootlog
 if TYPE_CHECKING:
     from tpm2_pytss import ESAPI
 
+    from tests.lab.swtpm import SoftwareTpm
+
 BOOTS_DIR = Path(__file__).resolve().parent.parent / "data" / "boots"
 
-#: The names of the recordings; the first two are good machines with the same software.
-BOOTS = ("machine-a", "machine-b", "machine-a-cmdline", "machine-a-loader", "direct")
+#: The names of the recordings whose IMA list leads to PCR 10; the first two are good machines with
+#: the same software.
+BOOTS = (
+    "machine-a", "machine-b", "machine-a-cmdline", "machine-a-loader", "direct",
+    "machine-c", "sha384", "uki",
+)  # fmt: skip
+#: Kernel and IMA list are not those that the boot log tells of.
+KEXEC_BOOT = "kexec"
+#: Made from a recording, see :mod:`tests.lab.derived`.
+DERIVED_BOOTS = ("h-crtm", "locality-3", "sha1-log")
 
 _EV_NO_ACTION = 3
 _IMA_PCR = 10
@@ -116,24 +127,60 @@ def ima_entries(log: bytes) -> Iterator[ImaEntry]:
         offset += data_length
 
 
+def power_on(boot: Boot, software: "SoftwareTpm") -> None:
+    """Reboot a host: its TPM starts the way it did when the boot was recorded, and all is replayed.
+
+    :raises ReplayError: as :func:`replay`.
+    """
+    log = bootlog.parse_boot_log(boot.boot_log)
+    software.power_cycle(
+        locality=0 if log.h_crtm else log.startup_locality, h_crtm=boot.provenance.get("h_crtm")
+    )
+    replay(boot, software.tcti)
+
+
 def replay(boot: Boot, tcti: str) -> None:
     """Extend a freshly started TPM with all the boot measured, so its PCRs are the recorded ones.
 
-    :raises ReplayError: the TPM is not fresh (power-cycle it first), or the recording was started
-        at another locality than 0, which a TPM that runs already cannot repeat.
+    :raises ReplayError: the TPM is not as fresh as the recorded one was: power-cycle it first, with
+        :func:`power_on` if the boot did not begin at locality 0.
     """
     from tpm2_pytss import ESAPI
 
     log = bootlog.parse_boot_log(boot.boot_log)
-    if log.startup_locality or log.h_crtm:
-        raise ReplayError(f"{boot.name} did not start its TPM at locality 0")
+    events = [event for event in log.events if event.type != _EV_NO_ACTION]
+    before = [event for event in events if event.type == bootlog.EV_EFI_HCRTM_EVENT]
     with ESAPI(tcti) as tpm:
-        if any(_read_some(tpm, bank, (0, _IMA_PCR)) for bank in boot.pcrs):
-            raise ReplayError("the TPM's PCRs are in use already: power-cycle it first")
-        for event in log.events:
-            if event.type != _EV_NO_ACTION:
+        for bank in boot.pcrs:
+            size = hashlib.new(bank).digest_size
+            value = bytes(size - 1) + bytes([log.startup_locality])
+            for event in before:
+                value = hashlib.new(bank, value + event.digests[bank]).digest()
+            if dict(_read(tpm, bank, (0, _IMA_PCR))) != {0: value, _IMA_PCR: bytes(size)}:
+                raise ReplayError("the TPM's PCRs are in use already: power-cycle it first")
+        for event in events:
+            if event not in before:
                 _extend(tpm, event.pcr, event.digests)
         for pcr, digests in _ima_extends(boot):
+            _extend(tpm, pcr, digests)
+
+
+def launch_dynamically(software: "SoftwareTpm", loader: str, kernel: str) -> None:
+    """Launch as Intel TXT does: the processor measures SINIT into PCR 17, which measures more.
+
+    :param loader: what is measured into PCR 17, by name.
+    :param kernel: what is measured into PCR 18.
+    """
+    from tpm2_pytss import ESAPI
+
+    software.hash_sequence(loader)
+    with ESAPI(software.tcti) as tpm:
+        # Locality 2 is that of the launched environment; others may not extend these.
+        tpm.tcti.set_locality(2)
+        for pcr, text in ((17, f"policy of {loader}"), (18, kernel)):
+            digests = {
+                bank: hashlib.new(bank, text.encode()).digest() for bank in software.banks
+            }
             _extend(tpm, pcr, digests)
 
 
@@ -166,6 +213,8 @@ def _ima_extends(boot: Boot) -> Iterator[tuple[int, dict[str, bytes]]]:
     Linux extends a bank with the bank's own hash of the template data if it had that hash at hand
     when it started, otherwise with the SHA-1 digest and zeros; which one, only PCR 10 tells.
     """
+    if not boot.ima_log:
+        return
     entries = list(ima_entries(boot.ima_log))
     columns: dict[str, list[bytes]] = {}
     for bank, values in boot.pcrs.items():
@@ -225,8 +274,3 @@ def _read(tpm: "ESAPI", bank: str, pcrs: range | tuple[int, ...]) -> Iterator[tu
     wanted = f"{bank}:{','.join(map(str, pcrs))}"
     _, _, values = tpm.pcr_read(TPML_PCR_SELECTION.parse(wanted))
     return zip(pcrs, (bytes(value) for value in values), strict=True)
-
-
-def _read_some(tpm: "ESAPI", bank: str, pcrs: tuple[int, ...]) -> bool:
-    """Whether one of the PCRs is no longer zero."""
-    return any(any(value) for _, value in _read(tpm, bank, pcrs))

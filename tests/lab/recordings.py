@@ -46,11 +46,28 @@ class Recording:
     name: str
     machine: Machine
     shows: str
-    direct: bool = False
+    # ``grub``: firmware, shim, GRUB, kernel. ``direct``: the firmware starts the kernel itself.
+    # ``uki``: firmware, systemd-boot, unified kernel image.
+    way: str = "grub"
+    keys: bool = True
+    """Firmware has the keys of Secure Boot, so it is on; never for the other ways."""
     loader: str = "grubx64.efi.signed"
     # Where the loader looks for its configuration; compiled into it.
     loader_config: str = "EFI/debian/grub.cfg"
+    loader_commands: str = ""
     extra_command_line: str = ""
+    banks: tuple[str, ...] = ("sha1", "sha256", "sha384")
+    cards: tuple[str, ...] = ()
+    """Further network cards, with their option ROMs."""
+    acts: str = ""
+    """What the system does before its logs are read."""
+    kexec: bool = False
+    """It boots the kernel once more with kexec, and then its logs are read."""
+
+    @property
+    def secure(self) -> bool:
+        """Secure Boot is on."""
+        return self.keys and self.way == "grub"
 
     @property
     def command_line(self) -> str:
@@ -64,6 +81,52 @@ class Recording:
 
 _A = Machine("machine-a", "52:54:00:0a:00:01", "OAT-LAB-0001")
 _B = Machine("machine-b", "52:54:00:0a:00:02", "OAT-LAB-0002")
+_C = Machine("machine-c", "52:54:00:0a:00:03", "OAT-LAB-0003")
+
+# What grub-mkconfig writes, in short: each command is measured.
+_MENU = "".join(
+    [
+        "if [ x$feature_menuentry_id = xy ]; then\n"
+        "  menuentry_id_option=--id\n"
+        "else\n"
+        "  menuentry_id_option=\n"
+        "fi\n"
+        "export menuentry_id_option\n"
+        "set menu_color_normal=cyan/blue\n"
+        "set menu_color_highlight=white/blue\n",
+        *(
+            f"menuentry 'Older kernel {number}' {{\n  linux ($root)/boot/old-{number}\n}}\n"
+            for number in range(12)
+        ),
+        *(f"set tuned_{name}=1\nexport tuned_{name}\n" for name in "abcdefghijklmnop"),
+    ]
+)
+# The signatures are evmctl's, see tests/data/ima; "program" is what they are over.
+_USE_FILES = """
+mount -t tmpfs tmpfs /tmp
+cat /etc/ima-policy >$ima/policy
+for key in rsa p256; do
+  printf program >/tmp/signed-$key
+  /bin/recorded sign /tmp/signed-$key /etc/evmctl-$key.sig
+done
+printf other >/tmp/wrongly-signed
+/bin/recorded sign /tmp/wrongly-signed /etc/evmctl-rsa.sig
+printf program >/tmp/plain
+printf name >"/tmp/with a blank"
+cat /tmp/signed-rsa /tmp/signed-p256 /tmp/wrongly-signed /tmp/plain "/tmp/with a blank" >/dev/null
+exec 5>>/tmp/written
+cat /tmp/written >/dev/null
+"""
+_MEASURE_MORE = "cat /etc/ima-policy >$ima/policy\n"
+#: Of IMA. Unlike the kernel's own "tcb" it passes over procfs, sysfs, securityfs, but not tmpfs.
+IMA_POLICY = """dont_measure fsmagic=0x9fa0
+dont_measure fsmagic=0x62656572
+dont_measure fsmagic=0x73636673
+measure func=BPRM_CHECK
+measure func=FILE_CHECK mask=MAY_READ uid=0
+measure func=KEXEC_CMDLINE
+"""
+
 #: The recordings by name.
 RECORDINGS = {
     recording.name: recording
@@ -100,14 +163,47 @@ RECORDINGS = {
             _A,
             "The kernel started by the firmware itself (QEMU -kernel), no boot loader, no disk, "
             "Secure Boot off.",
-            direct=True,
+            way="direct",
+        ),
+        Recording(
+            "sha384",
+            _A,
+            "The direct boot with only the SHA-384 bank allocated.",
+            way="direct",
+            banks=("sha384",),
+        ),
+        Recording(
+            "machine-c",
+            _C,
+            "Secure Boot off, network cards with option ROMs, a boot loader with as many commands "
+            "as distributions write, and a system that used files with and without signatures "
+            "and one that was written to meanwhile.",
+            keys=False,
+            loader_commands=_MENU,
+            cards=("e1000", "rtl8139"),
+            acts=_USE_FILES,
+        ),
+        Recording(
+            "uki",
+            _C,
+            "Firmware, systemd-boot, a unified kernel image; Secure Boot off.",
+            way="uki",
+        ),
+        Recording(
+            "kexec",
+            _C,
+            "The unified kernel image has booted the same kernel once more with kexec. The boot "
+            "log tells of the first boot only. This kernel does not carry its IMA list over, so "
+            "the list of the second one does not lead to PCR 10.",
+            way="uki",
+            acts=_MEASURE_MORE,
+            kexec=True,
         ),
     )
 }
 
-#: /init of the recorded system. Its words go to the second serial port, where no kernel message
-#: gets between them.
-INIT = """#!/bin/sh
+# Words go to the second serial port, where no kernel message gets between them.
+_INIT = """#!/bin/sh
 export PATH=/bin
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
@@ -117,10 +213,10 @@ exec >/dev/ttyS1
 ima=/sys/kernel/security/ima
 # Measured by IMA, and different on each machine.
 cat /etc/machine >/dev/null
-keep() { echo "@@BEGIN $1"; base64 -w 120 "$2"; echo "@@END $1"; }
+{acts}keep() {{ echo "@@BEGIN $1"; base64 -w 120 "$2"; echo "@@END $1"; }}
 before=$(cat $ima/runtime_measurements_count)
 echo "@@BEGIN pcrs"
-for bank in sha1 sha256 sha384; do
+for bank in {banks}; do
   pcr=0
   while [ $pcr -le 23 ]; do
     echo "$bank $pcr $(cat /sys/class/tpm/tpm0/pcr-$bank/$pcr)"
@@ -134,5 +230,19 @@ echo "@@IMA $before $(cat $ima/runtime_measurements_count)"
 echo "@@DONE"
 poweroff -f
 """
-#: The names by which it calls busybox.
-APPLETS = ("sh", "mount", "cat", "base64", "echo", "poweroff")
+_KEXEC = """if ! grep -q second /proc/cmdline; then
+{acts}recorded kexec /boot/vmlinuz /boot/initrd.gz "$(cat /proc/cmdline) second"
+fi
+"""
+_APPLETS = ("sh", "mount", "cat", "base64", "echo", "poweroff")
+
+
+def init(recording: Recording) -> str:
+    """/init of the recorded system."""
+    acts = _KEXEC.format(acts=recording.acts) if recording.kexec else recording.acts
+    return _INIT.format(acts=acts, banks=" ".join(recording.banks))
+
+
+def applets(recording: Recording) -> tuple[str, ...]:
+    """The names by which it calls busybox."""
+    return (*_APPLETS, "grep", "printf") if recording.acts else _APPLETS

@@ -30,6 +30,7 @@ import socket
 import stat
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -42,9 +43,11 @@ PCR_BANKS = ("sha1", "sha256", "sha384")
 # sun_path of a Unix socket address holds 108 bytes with the final NUL; the TCTI appends ".ctrl".
 _LONGEST_SOCKET = 100
 
+_TPM2_STARTUP_CLEAR = bytes.fromhex("80010000000c000001440000")
 _TPM2_SHUTDOWN_CLEAR = bytes.fromhex("80010000000c000001450000")
 _TPM2_GET_RANDOM = bytes.fromhex("80010000000c0000017b0002")
 _RC_SUCCESS = bytes(4)
+_RC_INITIALIZE = bytes.fromhex("00000100")
 _ANSWER_SECONDS = 5.0
 _START_SECONDS = 10.0
 _STOP_SECONDS = 5.0
@@ -58,10 +61,17 @@ class SoftwareTpmError(Exception):
 class SoftwareTpm:
     """One software TPM. As a context manager: created if need be, started, and stopped."""
 
-    def __init__(self, state_dir: str | os.PathLike[str], ca_dir: str | os.PathLike[str]) -> None:
+    def __init__(
+        self,
+        state_dir: str | os.PathLike[str],
+        ca_dir: str | os.PathLike[str],
+        banks: Sequence[str] = PCR_BANKS,
+    ) -> None:
+        self.banks = banks
         self.state_dir = Path(state_dir).absolute()
         self.ca_dir = Path(ca_dir).absolute()
         self._process: subprocess.Popen[bytes] | None = None
+        self._ready = _RC_SUCCESS
         self._socket = self.state_dir / "tpm"
         self._socket_dir: Path | None = None
         if len(os.fsencode(self.control_socket)) > _LONGEST_SOCKET:
@@ -123,7 +133,7 @@ class SoftwareTpm:
             "--tpmstate", str(self.state_dir),
             "--config", str(config),
             "--create-ek-cert",
-            "--pcr-banks", ",".join(PCR_BANKS),
+            "--pcr-banks", ",".join(self.banks),
             "--vmid", self.state_dir.name,
             "--lock-nvram",
             "--not-overwrite",
@@ -147,22 +157,26 @@ class SoftwareTpm:
                 f"swtpm_setup ended with status {result.returncode}: {_tail(log)}"
             )
 
-    def start(self) -> None:
+    def start(self, *, locality: int = 0, h_crtm: str | None = None) -> None:
         """Power the TPM on: all PCRs at their reset value, the reset count one higher.
 
+        :param locality: where TPM2_Startup comes from.
+        :param h_crtm: what a hardware root of trust measures before TPM2_Startup.
         :raises SoftwareTpmError: swtpm is missing, ended at once or did not answer.
         """
         if self.running:
             return
         self._drop_sockets()
         self._make_socket_dir()
+        plain = not locality and h_crtm is None
+        self._ready = _RC_SUCCESS if plain else _RC_INITIALIZE
         log = self.state_dir / "swtpm.log"
         command = [
             _tool("swtpm"), "socket", "--tpm2",
             "--tpmstate", f"dir={self.state_dir}",
             "--server", f"type=unixio,path={self._socket}",
             "--ctrl", f"type=unixio,path={self.control_socket}",
-            "--flags", "not-need-init,startup-clear",
+            "--flags", "not-need-init,startup-clear" if plain else "not-need-init",
         ]  # fmt: skip
         # Output goes to a file: a surviving swtpm that inherits a pipe would keep a caller that
         # reads it waiting. Its own session: an interrupt from the terminal is for the program
@@ -183,6 +197,24 @@ class SoftwareTpm:
         if not self.running:
             self.stop()
             raise SoftwareTpmError(f"swtpm ended at once: {_tail(log)}")
+        if h_crtm is not None:
+            self.hash_sequence(h_crtm)
+        if not plain:
+            self._control("-l", str(locality))
+            reply = self._transmit(_TPM2_STARTUP_CLEAR)
+            self._control("-l", "0")
+            if reply[6:10] != _RC_SUCCESS:
+                raise SoftwareTpmError(f"TPM2_Startup was answered with {reply.hex()}")
+
+    def hash_sequence(self, text: str) -> None:
+        """_TPM_Hash_Start, _TPM_Hash_Data, _TPM_Hash_End, as the processor sends them.
+
+        In a running TPM this is a dynamic launch: PCRs 17 to 20 and 22 go from ones to zeros, and
+        PCR 17 is extended with the digest of the text.
+
+        :raises SoftwareTpmError: ``swtpm_ioctl`` failed.
+        """
+        self._control("-h", text)
 
     def stop(self) -> None:
         """Power the TPM off without TPM2_Shutdown, as a power cut does; harmless if it is off."""
@@ -197,16 +229,19 @@ class SoftwareTpm:
                 process.wait()
         self._drop_sockets()
 
-    def power_cycle(self, *, orderly: bool = True) -> None:
+    def power_cycle(
+        self, *, orderly: bool = True, locality: int = 0, h_crtm: str | None = None
+    ) -> None:
         """Reboot the host's TPM: off and on again; the reset count goes up.
 
+        :param locality: as for :meth:`start`, like ``h_crtm``.
         :param orderly: send TPM2_Shutdown(CLEAR) first, as an operating system that goes down
             does. Without it, as after a power cut, the clock is marked as not safe afterwards.
         """
         if orderly and self.running:
             self._shutdown_clear()
         self.stop()
-        self.start()
+        self.start(locality=locality, h_crtm=h_crtm)
 
     def __enter__(self) -> Self:
         self.create()
@@ -241,7 +276,7 @@ class SoftwareTpm:
             f"create_certs_tool = {_tool('swtpm_localca')}\n"
             f"create_certs_tool_config = {localca}\n"
             f"create_certs_tool_options = {options}\n"
-            f"active_pcr_banks = {','.join(PCR_BANKS)}\n"
+            f"active_pcr_banks = {','.join(self.banks)}\n"
         )
         return setup
 
@@ -254,9 +289,21 @@ class SoftwareTpm:
         try:
             with socket.socket(socket.AF_UNIX) as control:
                 control.connect(str(self.control_socket))
-            return self._transmit(_TPM2_GET_RANDOM)[6:10] == _RC_SUCCESS
+            return self._transmit(_TPM2_GET_RANDOM)[6:10] == self._ready
         except OSError:
             return False
+
+    def _control(self, *arguments: str) -> None:
+        ran = subprocess.run(
+            [_tool("swtpm_ioctl"), "--unix", str(self.control_socket), *arguments],
+            check=False,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_ANSWER_SECONDS,
+        )
+        if ran.returncode != 0:
+            raise SoftwareTpmError(f"swtpm_ioctl {' '.join(arguments)}: {ran.stderr.strip()}")
 
     def _transmit(self, command: bytes) -> bytes:
         with socket.socket(socket.AF_UNIX) as channel:

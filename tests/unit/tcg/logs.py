@@ -81,4 +81,5 @@ def changed(events: list[Event], number: int, **fields: object) -> list[Event]:
 
 def parsed(events: Iterable[Event]) -> BootLog:
     """The log of these events."""
-    return parse_boot_log(encode(events))
+    events = list(events)
+    return parse_boot_log(encode(events, tuple(events[0].digests)) if events else encode([]))

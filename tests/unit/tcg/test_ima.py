@@ -14,17 +14,20 @@
 import hashlib
 import itertools
 import struct
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from oat_trusted_filter.tcg.errors import FormatError
+from oat_trusted_filter.tcg.file_signature import FileKeys
 from oat_trusted_filter.tcg.ima import IMA_PCR, ImaReplay, parse_ima_log
-from tests.lab.boots import BOOTS, Boot
+from tests.lab.boots import BOOTS, KEXEC_BOOT, Boot
 
 SHA256 = b"sha256:\0" + hashlib.sha256(b"program").digest()
 LOG = Boot("machine-a").ima_log
+DATA = Path(__file__).resolve().parents[2] / "data" / "ima"
 
 
 def sized(data):
@@ -63,9 +66,34 @@ def test_a_recorded_list_leads_to_the_recorded_pcr(name):
     boot = Boot(name)
 
     # The kernel that was recorded has no SHA-384 for its list and pads.
-    values = replayed(boot.ima_log, ("sha1", "sha256", "sha384"), ["sha384"])
+    values = replayed(boot.ima_log, tuple(boot.pcrs), ["sha384"])
 
     assert values == {bank: boot.pcrs[bank][IMA_PCR] for bank in values}
+
+
+def test_D9_the_list_of_a_second_kernel_does_not_lead_to_the_pcr_the_first_one_left():
+    boot = Boot(KEXEC_BOOT)
+
+    values = replayed(boot.ima_log, tuple(boot.pcrs), ["sha384"])
+
+    assert all(values[bank] != boot.pcrs[bank][IMA_PCR] for bank in boot.pcrs)
+
+
+def test_a_recorded_list_tells_signed_files_and_violations():
+    entries = {
+        entry.path: entry for entry in parse_ima_log(Boot("machine-c").ima_log)
+        if not entry.violation
+    }
+    violations = [e.path for e in parse_ima_log(Boot("machine-c").ima_log) if e.violation]
+    keys = FileKeys((DATA / f"evmctl-{name}.pem").read_text() for name in ("rsa", "p256"))
+
+    def signed(name):
+        entry = entries[f"/tmp/{name}"]
+        return keys.signer(entry.algorithm, entry.file_digest, entry.signature) is not None
+
+    assert violations == ["/tmp/written"]
+    assert [signed(f"signed-{name}") for name in ("rsa", "p256")] == [True, True]
+    assert [signed(name) for name in ("wrongly-signed", "plain", "with_a_blank")] == [False] * 3
 
 
 def test_a_recorded_list_names_files_and_their_digests():

@@ -36,6 +36,7 @@ from oat_trusted_filter.tcg.events import (
     EV_IPL,
     EV_POST_CODE,
     EV_SEPARATOR,
+    STUB_PCR,
     check_event_data,
     describe_event,
 )
@@ -177,7 +178,8 @@ def test_nothing_hides_the_lines_of_the_recordings(name):
     found, by = lines(recorded(name))
 
     assert by is None
-    assert bool(found) == (name != "direct")
+    # Without a boot loader nobody measures one.
+    assert bool(found) == (name not in ("direct", "sha384"))
 
 
 # Boot applications
@@ -309,9 +311,12 @@ def test_D1_no_rewriting_turns_secure_boot_on(events):
 
 @pytest.mark.parametrize("name", BOOTS)
 def test_D2_each_bit_that_is_under_a_digest_counts(name):
-    """All bits but those of what stands around: GRUB's prefixes, name and head of variables."""
+    """All bits but those of what stands around: GRUB's prefixes, name and head of variables.
+
+    PCR 12 is left out: data without its digest there is no forgery, but leaves the lines open.
+    """
     for event in recorded(name):
-        if not check_event_data(event):
+        if not check_event_data(event) or event.pcr == STUB_PCR:
             continue
         first = 0
         if event.type == EV_IPL:
