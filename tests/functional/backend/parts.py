@@ -28,7 +28,7 @@ from oat_trusted_filter.agent.enrolment import open_tpm
 from oat_trusted_filter.agent.evidence import read_boot_log, sign_pcrs
 from oat_trusted_filter.agent.settings import Settings
 from oat_trusted_filter.client.http import AttestationClient
-from tests.lab.boots import Boot, replay
+from tests.lab.boots import Boot, power_on
 
 _numbers = itertools.count(1)
 
@@ -119,10 +119,10 @@ class Operator:
         body = {"ek_fingerprint": host.fingerprint}
         return self.call("POST", f"/v1/hosts/{host.name}/approve", body)
 
-    def trust(self, *hosts):
+    def trust(self, *hosts, **fields):
         """Take the boots of these hosts as good; the name of the set."""
         name = f"good-{next(_numbers)}"
-        body = {"name": name, "from_hosts": [host.name for host in hosts]}
+        body = {"name": name, "from_hosts": [host.name for host in hosts], **fields}
         self.call("POST", "/v1/reference-sets", body)
         self._sets.append(name)
         return name
@@ -148,8 +148,7 @@ class ComputeHost:
     def boot(self, name):
         """Power-cycle, and boot this recording."""
         recorded = Boot(name)
-        self.software.power_cycle()
-        replay(recorded, self.software.tcti)
+        power_on(recorded, self.software)
         self.boot_log_path = recorded.boot_log_path
 
     def named(self, name):

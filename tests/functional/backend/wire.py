@@ -43,7 +43,7 @@ class Wire:
 
     def __init__(self, backend):
         self._http = Http(backend)
-        self._token = backend.admin_token
+        self.token = backend.admin_token
         self.store = Store(f"sqlite:///{backend.state_dir / 'oat.sqlite'}")
 
     def call(self, method, path, body=None, token=None):
@@ -53,7 +53,7 @@ class Wire:
 
     def operate(self, method, path, body=None):
         """What an administrator does, which has to succeed."""
-        answer = self.call(method, path, body, self._token)
+        answer = self.call(method, path, body, self.token)
         assert answer.status_code < 300, answer.text
         return answer.json if answer.text else None
 
