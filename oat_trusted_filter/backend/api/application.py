@@ -20,6 +20,7 @@ from oslo_log import log as logging
 from oat_trusted_filter.backend.api import problems, queries
 from oat_trusted_filter.backend.api.access import Access
 from oat_trusted_filter.backend.api.keystone import WithKeystone
+from oat_trusted_filter.backend.api.measures import Measures
 from oat_trusted_filter.backend.api.problems import Problem
 from oat_trusted_filter.backend.api.proxy import BehindProxies
 from oat_trusted_filter.backend.api.request_id import RequestIds
@@ -38,8 +39,9 @@ def make_application(
     """
     app = falcon.App(middleware=[RequestIds()])
     app.req_options.strip_url_path_trailing_slash = False
-    app.add_error_handler(Exception, _on_error)
-    app.add_error_handler(falcon.HTTPError, _on_http_error)
+    refusals = _Refusals(service.measures)
+    app.add_error_handler(Exception, refusals.on_error)
+    app.add_error_handler(falcon.HTTPError, refusals.on_http_error)
     resources: dict[str, _Resource] = {}
     table = tuple(routes)
     access = Access(table, service.settings.conf)
@@ -60,8 +62,13 @@ class _Resource:
 
 def _responder(service: Service, access: Access, route: Route) -> Callable[..., None]:
     limit = None if route.limit is None else service.limits[route.limit]
+    seconds = service.measures.seconds.labels(route.name)
 
     def respond(req: falcon.Request, resp: falcon.Response, **parameters: str) -> None:
+        with seconds.time():
+            work(req, resp, **parameters)
+
+    def work(req: falcon.Request, resp: falcon.Response, **parameters: str) -> None:
         if limit is not None:
             limit.count(req)
         if route.role is not None:
@@ -74,36 +81,43 @@ def _responder(service: Service, access: Access, route: Route) -> Callable[..., 
     return respond
 
 
-def _on_error(req: falcon.Request, resp: falcon.Response, error: Exception, params: Any) -> None:
-    problem = problems.from_error(error)
-    if problem is None:
-        LOG.exception("%s: %s failed in an unforeseen way", req.context.request_id, req.method)
-        problem = Problem("internal-error", "the service has failed; its log says more")
-    elif problem.status >= 500:
-        cause = getattr(error, "orig", None) or error
-        LOG.error("%s: %s: %s", req.context.request_id, problem.code, cause)
-    _answer(req, resp, problem)
+class _Refusals:
+    """Answers with a problem document whatever went wrong, and counts it."""
 
+    def __init__(self, measures: Measures) -> None:
+        self._measures = measures
 
-def _on_http_error(
-    req: falcon.Request, resp: falcon.Response, error: falcon.HTTPError, params: Any
-) -> None:
-    """What falcon refuses by itself."""
-    if isinstance(error, falcon.HTTPMethodNotAllowed):
-        problem = Problem("method-not-allowed", f"there is no {req.method} for this path")
-    elif error.status_code == 404:
-        problem = Problem("route-unknown", "there is no such path")
-    else:
-        problem = Problem(
-            "request-invalid", error.description or error.title, status=error.status_code
-        )
-    problem.headers.update(error.headers or {})
-    _answer(req, resp, problem)
+    def on_error(
+        self, req: falcon.Request, resp: falcon.Response, error: Exception, params: Any
+    ) -> None:
+        problem = problems.from_error(error)
+        if problem is None:
+            LOG.exception("%s: %s failed in an unforeseen way", req.context.request_id, req.method)
+            problem = Problem("internal-error", "the service has failed; its log says more")
+        elif problem.status >= 500:
+            cause = getattr(error, "orig", None) or error
+            LOG.error("%s: %s: %s", req.context.request_id, problem.code, cause)
+        self._answer(req, resp, problem)
 
+    def on_http_error(
+        self, req: falcon.Request, resp: falcon.Response, error: falcon.HTTPError, params: Any
+    ) -> None:
+        """What falcon refuses by itself."""
+        if isinstance(error, falcon.HTTPMethodNotAllowed):
+            problem = Problem("method-not-allowed", f"there is no {req.method} for this path")
+        elif error.status_code == 404:
+            problem = Problem("route-unknown", "there is no such path")
+        else:
+            problem = Problem(
+                "request-invalid", error.description or error.title, status=error.status_code
+            )
+        problem.headers.update(error.headers or {})
+        self._answer(req, resp, problem)
 
-def _answer(req: falcon.Request, resp: falcon.Response, problem: Problem) -> None:
-    resp.status = problem.status
-    resp.content_type = problems.CONTENT_TYPE
-    resp.set_header("Cache-Control", "no-store")
-    resp.set_headers(problem.headers)
-    resp.data = problem.document(req.context.request_id)
+    def _answer(self, req: falcon.Request, resp: falcon.Response, problem: Problem) -> None:
+        self._measures.refusals.labels(problem.code).inc()
+        resp.status = problem.status
+        resp.content_type = problems.CONTENT_TYPE
+        resp.set_header("Cache-Control", "no-store")
+        resp.set_headers(problem.headers)
+        resp.data = problem.document(req.context.request_id)

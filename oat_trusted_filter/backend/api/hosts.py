@@ -16,7 +16,7 @@ import msgspec
 from oslo_log import log as logging
 from sqlalchemy import Connection
 
-from oat_trusted_filter.backend.api import ima
+from oat_trusted_filter.backend.api import ima, queries
 from oat_trusted_filter.backend.api.exchange import answer, decoded_strictly, read_body
 from oat_trusted_filter.backend.api.fields import (
     Digest,
@@ -58,13 +58,15 @@ class ApproveBody(msgspec.Struct, forbid_unknown_fields=True):
 
 def index(service: Service, req: falcon.Request, resp: falcon.Response) -> None:
     """All hosts, in whatever state."""
-    region = req.context.query.region
+    query = req.context.query
     service.snapshots.settle(service.clock())
     with service.store.read() as connection:
-        found = listing.everything(connection, region)
+        found = listing.everything(connection, query.wanted())
         known = service.rules.now(connection)
     now = service.clock()
-    answer(resp, {"hosts": [host_document(item, known, now) for item in found]})
+    shown = [host_document(item, known, now) for item in found]
+    last = str(found[-1].host.id) if found else None
+    answer(resp, {"hosts": shown, **queries.next_page(req, query, len(found), last)})
 
 
 def show(service: Service, req: falcon.Request, resp: falcon.Response, name: str) -> None:

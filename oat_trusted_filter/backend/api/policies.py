@@ -20,6 +20,7 @@ import msgspec
 from oslo_log import log as logging
 from sqlalchemy import Connection
 
+from oat_trusted_filter.backend.api import queries
 from oat_trusted_filter.backend.api.exchange import (
     answer,
     decoded_strictly,
@@ -56,7 +57,9 @@ class CheckBody(msgspec.Struct, forbid_unknown_fields=True):
 def index(service: Service, req: falcon.Request, resp: falcon.Response) -> None:
     """All policies."""
     known = _rules(service)
-    answer(resp, {"policies": [_document(known, policy) for policy in known.policies.values()]})
+    page, links = queries.page_of(req, req.context.query, known.policies)
+    shown = [_document(known, known.policies[name]) for name in page]
+    answer(resp, {"policies": shown, **links})
 
 
 def show(service: Service, req: falcon.Request, resp: falcon.Response, name: str) -> None:

@@ -44,6 +44,7 @@ STATUS: Mapping[str, int] = {
     "field-invalid": 400,
     "route-unknown": 404,
     "method-not-allowed": 405,
+    "marker-unknown": 400,
     # the caller
     "credential-missing": 401,
     "credential-wrong": 401,
@@ -96,6 +97,7 @@ STATUS: Mapping[str, int] = {
     "service-busy": 503,
     "keystone-unavailable": 503,
     "database-unavailable": 503,
+    "clock-behind": 503,
     "internal-error": 500,
 }
 

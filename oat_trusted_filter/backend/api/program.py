@@ -20,8 +20,10 @@ import resource
 import signal
 import socket
 import ssl
+import tempfile
 import uuid
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from granian import Granian
@@ -31,6 +33,7 @@ from oslo_log import log as logging
 
 from oat_trusted_filter.backend.api.application import make_application
 from oat_trusted_filter.backend.api.gateway import Gateway
+from oat_trusted_filter.backend.api.measures import Measures
 from oat_trusted_filter.backend.api.service import (
     make_service,
     read_ek_authorities,
@@ -87,19 +90,23 @@ def run(argv: Sequence[str]) -> int:
     )
     # Setting up the log of the server has taken the handlers of ours away.
     logging.setup(conf, PROG)
-    loader: Any = functools.partial(_load, list(argv), os.getpid())
-    server.serve(target_loader=loader, wrap_loader=False)
+    with tempfile.TemporaryDirectory(prefix="oat-metrics-") as counts:
+        loader: Any = functools.partial(_load, list(argv), os.getpid(), Path(counts))
+        server.serve(target_loader=loader, wrap_loader=False)
     LOG.info("stopped")
     return EXIT_OK
 
 
-def _load(argv: list[str], parent: int) -> Gateway:
-    """The application, made in a worker."""
+def _load(argv: list[str], parent: int, counts: Path) -> Gateway:
+    """The application, made in a worker.
+
+    :param counts: where all workers keep what they measure.
+    """
     _end_with(parent)
     conf = parse_configuration(argv, PROG, description=_DESCRIPTION)
     settings = Settings.from_conf(conf)
     store = open_store(settings)
-    return Gateway(make_application(make_service(settings, store)))
+    return Gateway(make_application(make_service(settings, store, measures=Measures(counts))))
 
 
 def _connections() -> int:

@@ -11,13 +11,16 @@
 # under the License.
 """What may stand behind the question mark of each route."""
 
-from typing import Annotated, TypeVar
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import urlencode
 
 import falcon
 import msgspec
 
 from oat_trusted_filter.backend.api.fields import Digest, Region
 from oat_trusted_filter.backend.api.problems import Problem
+from oat_trusted_filter.backend.store.listing import Wanted
 
 T = TypeVar("T")
 
@@ -32,6 +35,49 @@ class BindingQuery(RegionQuery, forbid_unknown_fields=True):
     """One endorsement key of a host."""
 
     ek_fingerprint: Digest | None = None
+
+
+class PageQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """A part of a long list."""
+
+    limit: Annotated[int, msgspec.Meta(ge=1, le=1000, description="items at most")] | None = None
+
+
+class NamesQuery(PageQuery, forbid_unknown_fields=True):
+    """A part of a list of things that have names."""
+
+    marker: Annotated[str, msgspec.Meta(description="name after which the part begins")] | None = (
+        None
+    )
+    sort: Literal["name", "-name"] = "name"
+
+
+class ReferenceSetsQuery(NamesQuery, forbid_unknown_fields=True):
+    """Which reference sets."""
+
+    kind: str | None = None
+
+
+class HostsQuery(RegionQuery, forbid_unknown_fields=True):
+    """Which hosts."""
+
+    state: Literal["registered", "pending", "approved"] | None = None
+    level: Literal["trusted", "untrusted", "unknown"] | None = None
+    sort: Literal[
+        "host", "-host", "state", "-state", "level", "-level", "created_at", "-created_at"
+    ] = "host"
+    limit: Annotated[int, msgspec.Meta(ge=1, le=1000, description="hosts at most")] | None = None
+    marker: (
+        Annotated[
+            int,
+            msgspec.Meta(ge=1, lt=2**53, description="id of the host after which the part begins"),
+        ]
+        | None
+    ) = None
+
+    def wanted(self) -> Wanted:
+        """The same for the database."""
+        return Wanted(**msgspec.structs.asdict(self))
 
 
 class SinceQuery(RegionQuery, forbid_unknown_fields=True):
@@ -62,6 +108,37 @@ def read(req: falcon.Request, kind: type[T]) -> T:
     if isinstance(query, RegionQuery):
         query.region = region_for(req, query.region)
     return query
+
+
+def page_of(
+    req: falcon.Request, query: NamesQuery, names: Iterable[str]
+) -> tuple[list[str], dict[str, Any]]:
+    """The part of a list of names that was asked for, and :func:`next_page`.
+
+    :raises Problem: ``marker-unknown``.
+    """
+    found = sorted(names, reverse=query.sort == "-name")
+    if query.marker is not None:
+        if query.marker not in found:
+            raise Problem("marker-unknown", "the list has nothing under the marker any more")
+        found = found[found.index(query.marker) + 1 :]
+    page = found[: query.limit]
+    return page, next_page(req, query, len(page), page[-1] if page else None)
+
+
+def next_page(
+    req: falcon.Request, query: msgspec.Struct, count: int, last: str | None
+) -> dict[str, Any]:
+    """The field ``links`` with the next part of a list; nothing if this one is not full.
+
+    :param count: items of this part.
+    :param last: marker of the last one of them.
+    """
+    asked = {name: value for name, value in msgspec.structs.asdict(query).items() if value}
+    if last is None or asked.get("limit") != count:
+        return {}
+    href = f"{req.prefix}{req.path}?{urlencode({**asked, 'marker': last})}"
+    return {"links": [{"rel": "next", "href": href}]}
 
 
 def region_for(req: falcon.Request, asked: str | None) -> str | None:

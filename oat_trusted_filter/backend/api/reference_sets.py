@@ -21,7 +21,7 @@ import msgspec
 from oslo_log import log as logging
 from sqlalchemy import Connection
 
-from oat_trusted_filter.backend.api import ima
+from oat_trusted_filter.backend.api import ima, queries
 from oat_trusted_filter.backend.api.exchange import (
     LARGE_BODY,
     answer,
@@ -92,9 +92,15 @@ class ValidityBody(msgspec.Struct, forbid_unknown_fields=True):
 
 def index(service: Service, req: falcon.Request, resp: falcon.Response) -> None:
     """All sets; of allow lists only how many files are on them, for they are long."""
-    known = _rules(service)
-    found = [_listed(service, known, reference) for reference in known.references.values()]
-    answer(resp, {"reference_sets": found})
+    known, query = _rules(service), req.context.query
+    names = [
+        name
+        for name, reference in known.references.items()
+        if query.kind in (None, reference.kind)
+    ]
+    page, links = queries.page_of(req, query, names)
+    found = [_listed(service, known, known.references[name]) for name in page]
+    answer(resp, {"reference_sets": found, **links})
 
 
 def show(service: Service, req: falcon.Request, resp: falcon.Response, name: str) -> None:

@@ -41,10 +41,23 @@ class VersionsDocument(msgspec.Struct):
     versions: list[VersionDocument]
 
 
+class OneVersionDocument(msgspec.Struct):
+    """A version of the interface."""
+
+    version: VersionDocument
+
+
 class HealthDocument(msgspec.Struct):
     """The backend works."""
 
-    status: str
+    status: Literal["ok"]
+
+
+class HealthChecksDocument(msgspec.Struct):
+    """What was looked at, and how it is."""
+
+    status: Literal["ok", "degraded"]
+    checks: dict[str, str]
 
 
 class FindingDocument(msgspec.Struct):
@@ -152,6 +165,8 @@ class HostsDocument(msgspec.Struct):
     """Hosts."""
 
     hosts: list[HostDocument]
+    links: list[Link] = []
+    """``next``: where the list goes on."""
 
 
 class ValidityDocument(msgspec.Struct):
@@ -227,12 +242,14 @@ class ReferenceSetsDocument(msgspec.Struct):
     """Reference sets, each a document that can be created again."""
 
     reference_sets: list[dict[str, Any]]
+    links: list[Link] = []
 
 
 class PoliciesDocument(msgspec.Struct):
     """Policies."""
 
     policies: list[dict[str, Any]]
+    links: list[Link] = []
 
 
 class CheckedHost(msgspec.Struct):

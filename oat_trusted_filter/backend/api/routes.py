@@ -24,7 +24,9 @@ from oat_trusted_filter.backend.api import (
     enrolment_tokens,
     enrolments,
     evidence,
+    health,
     hosts,
+    metrics,
     openapi,
     policies,
     queries,
@@ -60,8 +62,14 @@ def _description() -> bytes:
 
 
 ROUTES = (
-    Route("GET", "/", PUBLIC, versions.show, reply=replies.VersionsDocument),
-    Route("GET", "/healthz", PUBLIC, versions.health, reply=replies.HealthDocument),
+    Route("GET", "/", PUBLIC, versions.index, reply=replies.VersionsDocument),
+    Route("GET", "/v1/", PUBLIC, versions.show, reply=replies.OneVersionDocument),
+    Route("GET", "/healthz", PUBLIC, health.live, reply=replies.HealthDocument),
+    Route(
+        "GET", "/healthcheck", PUBLIC, health.check,
+        reply=replies.HealthChecksDocument, problems=("clock-behind",),
+    ),
+    Route("GET", "/metrics", READER, metrics.show),
     Route("GET", "/v1/openapi.json", PUBLIC, describe, reply=dict[str, Any]),
     Route(
         "POST", "/v1/enrolments", PUBLIC, enrolments.create,
@@ -102,7 +110,8 @@ ROUTES = (
     ),
     Route(
         "GET", "/v1/hosts", READER, hosts.index,
-        reply=replies.HostsDocument, query=queries.RegionQuery, regional=True,
+        reply=replies.HostsDocument, query=queries.HostsQuery, problems=("marker-unknown",),
+        regional=True,
     ),
     Route(
         "POST", "/v1/hosts", ADMIN, hosts.register,
@@ -192,7 +201,8 @@ ROUTES = (
     ),
     Route(
         "GET", "/v1/reference-sets", READER, reference_sets.index,
-        reply=replies.ReferenceSetsDocument,
+        reply=replies.ReferenceSetsDocument, query=queries.ReferenceSetsQuery,
+        problems=("marker-unknown",),
     ),
     Route(
         "POST", "/v1/reference-sets", ADMIN, reference_sets.create,
@@ -215,7 +225,10 @@ ROUTES = (
         "DELETE", "/v1/reference-sets/{name}", ADMIN, reference_sets.delete,
         status=204, problems=("reference-set-unknown", "edit-conflict", "service-busy"),
     ),
-    Route("GET", "/v1/policies", READER, policies.index, reply=replies.PoliciesDocument),
+    Route(
+        "GET", "/v1/policies", READER, policies.index,
+        reply=replies.PoliciesDocument, query=queries.NamesQuery, problems=("marker-unknown",),
+    ),
     Route(
         "GET", "/v1/policies/{name}", READER, policies.show,
         reply=dict[str, Any], problems=("policy-unknown",),

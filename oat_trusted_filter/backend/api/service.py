@@ -21,6 +21,7 @@ from oat_trusted_filter.backend.api.auth import Authenticator, make_authenticato
 from oat_trusted_filter.backend.api.boot_logs import BootLogs
 from oat_trusted_filter.backend.api.challenge import Challenges
 from oat_trusted_filter.backend.api.limits import Limit
+from oat_trusted_filter.backend.api.measures import Measures
 from oat_trusted_filter.backend.api.rule_changer import RuleChanger
 from oat_trusted_filter.backend.api.rules import RulesBook
 from oat_trusted_filter.backend.api.snapshots import Snapshots
@@ -56,12 +57,19 @@ class Service:
     signing: Signing
     tags: TagBook
     limits: Mapping[str, Limit]
+    measures: Measures
     clock: Callable[[], int]
 
 
-def make_service(settings: Settings, store: Store, clock: Callable[[], int] = _clock) -> Service:
+def make_service(
+    settings: Settings,
+    store: Store,
+    clock: Callable[[], int] = _clock,
+    measures: Measures | None = None,
+) -> Service:
     """Read keys and certificates and put the parts together.
 
+    :param measures: None: of this process only.
     :raises StartError: ``challenge-key-missing``, ``challenge-key-invalid``,
         ``signing-key-missing``, ``signing-key-invalid`` or ``ek-ca-invalid``.
     """
@@ -89,6 +97,7 @@ def make_service(settings: Settings, store: Store, clock: Callable[[], int] = _c
             "challenges": Limit(settings.challenges_per_minute),
             "enrolments": Limit(settings.enrolments_per_minute),
         },
+        measures=measures or Measures(),
         clock=clock,
     )
 

@@ -9,27 +9,32 @@
 # WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 # License for the specific language governing permissions and limitations
 # under the License.
-"""``/`` and ``/healthz``: which interface this is, and whether it works."""
+"""``/`` and ``/v1/``: which interface this is, as clients of OpenStack discover it."""
+
+from typing import Any
 
 import falcon
 
 from oat_trusted_filter.backend.api.exchange import answer
 from oat_trusted_filter.backend.api.service import Service
-from oat_trusted_filter.backend.store import changes
+
+
+def index(service: Service, req: falcon.Request, resp: falcon.Response) -> None:
+    """The versions of the interface."""
+    answer(resp, {"versions": [_version(req)]})
 
 
 def show(service: Service, req: falcon.Request, resp: falcon.Response) -> None:
-    """The versions of the interface."""
-    version = {
+    """This version of the interface."""
+    answer(resp, {"version": _version(req)})
+
+
+def _version(req: falcon.Request) -> dict[str, Any]:
+    return {
         "id": "v1.0",
         "status": "CURRENT",
-        "links": [{"rel": "self", "href": f"{req.prefix}/v1/"}],
+        "links": [
+            {"rel": "self", "href": f"{req.prefix}/v1/"},
+            {"rel": "describedby", "href": f"{req.prefix}/v1/openapi.json"},
+        ],
     }
-    answer(resp, {"versions": [version]})
-
-
-def health(service: Service, req: falcon.Request, resp: falcon.Response) -> None:
-    """Whether the database answers; otherwise the answer is a problem."""
-    with service.store.read() as connection:
-        changes.position(connection)
-    answer(resp, {"status": "ok"})

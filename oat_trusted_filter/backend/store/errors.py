@@ -21,8 +21,9 @@ class Refused(Exception):
 class NotFound(Refused):
     """There is no such record.
 
-    :param code: ``host-unknown``, ``reference-set-unknown``, ``policy-unknown``,
-        ``report-unknown``, ``enrolment-unknown`` or ``enrolment-token-unknown``.
+    :param code: ``marker-unknown``, ``host-unknown``, ``reference-set-unknown``,
+        ``policy-unknown``, ``report-unknown``, ``enrolment-unknown`` or
+        ``enrolment-token-unknown``.
     """
 
     def __init__(self, code: str, message: str) -> None:

@@ -11,10 +11,12 @@
 # under the License.
 """Hosts with their verdicts, for operators."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, Select, select
+from sqlalchemy import Connection, Row, Select, func, select, tuple_
 
+from oat_trusted_filter.backend.store.errors import NotFound
 from oat_trusted_filter.backend.store.hosts import Host, from_row, select_columns
 from oat_trusted_filter.backend.store.tables import hosts, verdicts
 
@@ -56,12 +58,54 @@ def _joined(*more: Any) -> Select[Any]:
     )
 
 
-def everything(connection: Connection, region: str | None) -> list[ListedHost]:
-    """All bindings, without their PCR values.
+_LEVEL = func.coalesce(verdicts.c.level, "unknown")
+#: What a list may be sorted by; ties are in the order of enrolment.
+SORTS: Mapping[str, tuple[Any, ...]] = {
+    "host": (hosts.c.region, hosts.c.host),
+    "state": (hosts.c.state,),
+    "level": (_LEVEL,),
+    "created_at": (hosts.c.created_at,),
+}
 
-    :param region: None for all regions.
+
+class Wanted(NamedTuple):
+    """Which bindings, and in what order; None: whatever it is."""
+
+    region: str | None = None
+    state: str | None = None
+    level: str | None = None
+    sort: str = "host"
+    """A name of :data:`SORTS`, with a minus sign for the other direction."""
+    limit: int | None = None
+    marker: int | None = None
+    """The binding after which the list begins."""
+
+
+def everything(connection: Connection, wanted: Wanted) -> list[ListedHost]:
+    """The bindings that are wanted, without their PCR values.
+
+    :raises NotFound: ``marker-unknown``.
     """
-    query = _joined() if region is None else _joined().where(hosts.c.region == region)
+    filters = (
+        (hosts.c.region, wanted.region),
+        (hosts.c.state, wanted.state),
+        (_LEVEL, wanted.level),
+    )
+    keys = (*SORTS[wanted.sort.removeprefix("-")], hosts.c.id)
+    backwards = wanted.sort.startswith("-")
+    query = _joined().order_by(None).order_by(*(key.desc() if backwards else key for key in keys))
+    for column, value in filters:
+        if value is not None:
+            query = query.where(column == value)
+    if wanted.marker is not None:
+        place = _joined(*keys).where(hosts.c.id == wanted.marker)
+        row = connection.execute(place.with_only_columns(*keys)).first()
+        if row is None:
+            raise NotFound("marker-unknown", "the list has nothing under the marker any more")
+        here, there = tuple_(*keys), tuple_(*row)
+        query = query.where(here < there if backwards else here > there)
+    if wanted.limit is not None:
+        query = query.limit(wanted.limit)
     return [_listed(row, None) for row in connection.execute(query)]
 
 
