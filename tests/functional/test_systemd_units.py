@@ -23,6 +23,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab.backend import Backend
 from tests.lab.boots import Boot
 from tests.lab.swtpm import SoftwareTpm
 
@@ -229,11 +230,26 @@ def enforcer_options(tmp_path):
     )
 
 
-@pytest.mark.parametrize("program", ["agent", "enforcer"])
+@pytest.fixture
+def api_options(tmp_path):
+    """What the backend needs to start: a state folder that is set up, and a port."""
+    backend = Backend(tmp_path / "backend")
+    backend.init()
+    return backend.config_file.read_text()
+
+
+@pytest.mark.parametrize(
+    ("program", "unit"),
+    [
+        ("agent", AGENT),
+        ("api", "oat-attestation-api.service"),
+        ("enforcer", "oat-enforcer.service"),
+    ],
+)
 def test_a_service_tells_systemd_when_it_is_ready_and_when_it_stops(
-    program, units, tmp_path, request
+    program, unit, units, tmp_path, request
 ):
-    assert units[f"oat-{program}.service"].one("Type") == "notify"
+    assert units[unit].one("Type") == "notify"
     config = tmp_path / f"{program}.conf"
     config.write_text(request.getfixturevalue(f"{program}_options"))
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:

@@ -34,6 +34,7 @@ from oslo_log import log as logging
 from oat_trusted_filter.backend.api.application import make_application
 from oat_trusted_filter.backend.api.gateway import Gateway
 from oat_trusted_filter.backend.api.measures import Measures
+from oat_trusted_filter.backend.api.readiness import announce_when_serving
 from oat_trusted_filter.backend.api.service import (
     make_service,
     read_ek_authorities,
@@ -43,6 +44,7 @@ from oat_trusted_filter.backend.program import EXIT_OK, fail, open_store, parse_
 from oat_trusted_filter.backend.settings import Settings, StartError
 from oat_trusted_filter.backend.signing import read_keys
 from oat_trusted_filter.backend.store import changes
+from oat_trusted_filter.cmd import notify
 
 LOG = logging.getLogger(__name__)
 
@@ -88,6 +90,8 @@ def run(argv: Sequence[str]) -> int:
         log_level=LogLevels.warning,
         log_dictconfig={"loggers": {"_granian": {}, "granian.access": {"propagate": False}}},
     )
+    server.on_startup(functools.partial(announce_when_serving, address, settings.port))
+    server.on_shutdown(notify.stopping)
     # Setting up the log of the server has taken the handlers of ours away.
     logging.setup(conf, PROG)
     with tempfile.TemporaryDirectory(prefix="oat-metrics-") as counts:
