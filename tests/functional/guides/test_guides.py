@@ -16,6 +16,7 @@ other software. What needs more than a Debian machine is named in ``ELSEWHERE``.
 """
 
 import json
+import re
 import shutil
 import sys
 import tempfile
@@ -37,6 +38,8 @@ GUIDES = {
 #: Commands of other distributions, of a whole cloud, and the README's own two.
 ELSEWHERE = ("dnf ", "zypper ", "openstack ", "tools/demo", "systemctl restart nova-scheduler")
 ONLINE = ("apt-get ", "pip install")
+FINGERPRINT = "FINGERPRINT"
+REFERENCE = "oat reference create"
 SECONDS = 60
 
 pytestmark = [pytest.mark.network, pytest.mark.timeout(900)]
@@ -114,18 +117,19 @@ class Reader:
         for path, addition in self._additions.items():
             script = script.replace(f"cat > {path} <<END\n", f"cat > {path} <<END\n{{{path}}}")
             script = self._with_addition(script, path, addition)
-        if "FINGERPRINT" in script:
-            self.await_host(lambda host: host["state"] == "pending")
-            fingerprint = self.hosts()[0]["ek_fingerprint"]
-            words = [word for word in script.split() if word.startswith("FINGERPRINT")]
-            script = script.replace(words[0], fingerprint)
-        before, create, after = script.partition("/opt/oat/bin/oat reference create")
         self.ran.append(block)
-        for part, online in _parts(before):
-            self.machine.run(part, online=online)
-        if create:
+        for part in _parts(script):
+            self._type(part)
+
+    def _type(self, part):
+        if FINGERPRINT in part:
+            self.await_host(lambda host: host["state"] == "pending")
+            (host,) = self.hosts()
+            part = re.sub(rf"{FINGERPRINT}\w*", host["ek_fingerprint"], part)
+        if REFERENCE in part:
             self.await_host(lambda host: host["level"] == "untrusted")
-            self.machine.run(create + after)
+        self.machine.run(part, online=any(word in part for word in ONLINE))
+        if REFERENCE in part:
             self.await_host(lambda host: host["level"] == "trusted")
 
     @staticmethod
@@ -155,7 +159,7 @@ class Reader:
 @pytest.mark.parametrize("name", GUIDES)
 def test_a_reader_gets_from_nothing_to_a_trusted_host(name, machine, tpm):
     reader = Reader(machine, tpm)
-    machine.run("rm -rf /etc/oat /var/lib/oat /etc/nova")
+    machine.run("rm -rf /etc/oat /var/lib/oat /etc/nova; unset OAT_ENDPOINT OAT_TOKEN OAT_CACERT")
     try:
         for block in blocks(GUIDES[name]):
             try:
@@ -173,16 +177,16 @@ def test_a_reader_gets_from_nothing_to_a_trusted_host(name, machine, tpm):
 
 
 def _parts(script):
-    """The script in parts, so that nothing but what has to has the network."""
-    part = []
+    """The script in parts: by themselves what needs the network, and what has to be waited for."""
+    part = ""
     for line in script.splitlines(keepends=True):
-        if any(word in line for word in ONLINE):
-            yield "".join(part), False
-            yield line, True
-            part = []
+        if any(word in line for word in (*ONLINE, FINGERPRINT, REFERENCE)):
+            yield part
+            yield line
+            part = ""
         else:
-            part.append(line)
-    yield "".join(part), False
+            part += line
+    yield part
 
 
 #: What nova-scheduler does with the nova.conf of the guide: the hosts of two that pass.
