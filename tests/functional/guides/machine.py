@@ -11,14 +11,14 @@
 # under the License.
 """A machine to install things on: this one, with changes to its files that vanish with it.
 
-A mount namespace in which the folders an installation touches are overlays, and a network namespace
-with nothing but a loopback device. Both end with the process that holds them.
+A mount and process namespace in which the folders an installation touches are overlays, and a
+network namespace with nothing but a loopback device. They end, with all that runs in them, with the
+processes that hold them.
 """
 
 import contextlib
 import os
 import shutil
-import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,12 +52,12 @@ class Machine:
     :param folder: for what it needs while it lives.
     """
 
-    def __init__(self, folder: Path, holder: int, loopback: int) -> None:
+    def __init__(self, folder: Path, first: int, loopback: int) -> None:
         self.folder = folder
-        self._holder = holder
+        self._first = first
         self._loopback = loopback
         self._environment = folder / "environment"
-        self._groups: list[int] = []
+        self._ran = 0
 
     def run(self, script: str, *, online: bool = False, noisy: bool = True) -> str:
         """Run shell commands as root; what they export stays for the next.
@@ -67,14 +67,17 @@ class Machine:
         :returns: what they printed.
         :raises CommandFailed: with the commands and what they printed.
         """
-        enter = ["nsenter", f"--mount=/proc/{self._holder}/ns/mnt"]
+        spaces = f"/proc/{self._first}/ns"
+        enter = ["nsenter", f"--mount={spaces}/mnt", f"--pid={spaces}/pid"]
         if not online:
             enter += [f"--net=/proc/{self._loopback}/ns/net"]
         whole = (
             f"cd {REPOSITORY}\n[ ! -e {self._environment} ] || . {self._environment}\n"
             f"set -eux\n{script}\nset +x; export -p > {self._environment}\n"
         )
-        said, noise = self.folder / "said", self.folder / "noise"
+        # Files of its own, for what was started before may still be writing to the last ones.
+        said, noise = (self.folder / f"{self._ran}.{kind}" for kind in ("out", "err"))
+        self._ran += 1
         with said.open("w") as output, noise.open("w") as messages:
             # Not a pipe: what is started in the background would keep it open.
             process = subprocess.Popen(
@@ -85,18 +88,14 @@ class Machine:
                 stderr=subprocess.STDOUT if noisy else messages,
                 start_new_session=True,
             )
-        self._groups.append(process.pid)
         if process.wait(_BLOCK_SECONDS) != 0:
             raise CommandFailed(f"{script}\n{said.read_text()}{noise.read_text()}")
         return said.read_text()
 
     def stop(self) -> None:
         """End everything that was started on the machine."""
-        self.run("systemctl stop-all")
-        for group in self._groups:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(group, signal.SIGTERM)
-        self._groups.clear()
+        others = "pgrep --invert-match --exact 'sleep|bash|pgrep'"
+        self.run(f"kill -TERM -1; while {others}; do sleep 0.1; done")
 
     def write(self, path: str, text: str) -> None:
         """Put a file onto the machine."""
@@ -121,18 +120,18 @@ def machine(folder: Path) -> Iterator[Machine]:
     os.mkfifo(ready)
     # With a process namespace of its own everything that runs on the machine ends with its first.
     hold = f"set -e; {'; '.join(mounts)}; echo > {ready}; exec sleep infinity"
+    unshare = ["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child",
+               "--mount-proc", "bash", "-c", hold]  # fmt: skip
     with (
-        _held(["unshare", "--mount", "--propagation", "private", "bash", "-c", hold]) as holder,
+        _held(unshare) as parent,
         _held(["unshare", "--net", "sleep", "infinity"]) as loopback,
     ):
         ready.read_text()
-        made = Machine(folder, holder, loopback)
+        first = int(Path(f"/proc/{parent}/task/{parent}/children").read_text())
+        made = Machine(folder, first, loopback)
         made.run(f"{shutil.which('python3')} -c '{_UP}'")
         made.run(f"install -m 755 {SYSTEMCTL} /usr/local/bin/systemctl")
-        try:
-            yield made
-        finally:
-            made.stop()
+        yield made
 
 
 @contextlib.contextmanager

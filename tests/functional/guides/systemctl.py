@@ -18,15 +18,13 @@ ready; the rest of a unit is the business of systemd.
 
 import configparser
 import os
-import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 UNITS = Path("/etc/systemd/system")
-RUNNING = Path("/var/lib/systemctl-stand-in")
+LOGS = Path("/var/log/systemctl-stand-in")
 SECONDS = 60
 
 
@@ -36,49 +34,30 @@ def start(name: str) -> None:
     unit.optionxform = str  # type: ignore[method-assign,assignment]
     unit.read(UNITS / f"{name}.service")
     service = unit["Service"]
-    RUNNING.mkdir(exist_ok=True)
+    LOGS.mkdir(exist_ok=True)
     notify = f"/tmp/notify-{name}-{os.getpid()}"  # noqa: S108
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
         channel.bind(notify)
         os.chmod(notify, 0o666)  # noqa: S103
         channel.settimeout(SECONDS)
-        log = (RUNNING / f"{name}.log").open("wb")
-        process = subprocess.Popen(
+        log = (LOGS / f"{name}.log").open("wb")
+        subprocess.Popen(
             ["runuser", "-u", service["User"], "--", *service["ExecStart"].split()],
             env={**os.environ, "NOTIFY_SOCKET": notify},
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
-        (RUNNING / f"{name}.pid").write_text(str(process.pid))
         if service["Type"] == "notify":
             try:
                 while b"READY=1" not in channel.recv(4096):
                     pass
             except TimeoutError:
-                sys.exit(f"{name} is not ready:\n{(RUNNING / f'{name}.log').read_text()}")
+                sys.exit(f"{name} is not ready:\n{(LOGS / f'{name}.log').read_text()}")
     os.unlink(notify)
-
-
-def stop_all() -> None:
-    """End what was started."""
-    for path in RUNNING.glob("*.pid"):
-        group = int(path.read_text())
-        try:
-            os.killpg(group, signal.SIGTERM)
-            deadline = time.monotonic() + SECONDS
-            while time.monotonic() < deadline:
-                os.killpg(group, 0)
-                time.sleep(0.05)
-            os.killpg(group, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-        path.unlink()
 
 
 if __name__ == "__main__":
     match sys.argv[1:]:
         case ["enable", "--now", name]:
             start(name)
-        case ["stop-all"]:
-            stop_all()
         case _:
             sys.exit(f"the stand-in for systemctl does not know {sys.argv[1:]}")
