@@ -30,6 +30,7 @@ class StartError(Exception):
     Codes: ``configuration``, ``state-dir-unwritable``, ``database-unusable``,
     ``database-not-synced``, ``tls-file-missing``, ``tls-file-invalid``, ``challenge-key-missing``,
     ``challenge-key-invalid``, ``signing-key-missing``, ``signing-key-invalid``, ``ek-ca-invalid``,
+    ``ek-crl-invalid``,
     ``port-in-use``, ``address-unusable``, ``policy-file-invalid``, ``keystone-unusable``,
     ``credential-exists``, ``credential-unknown``, ``password-invalid``, ``installation-faulty``.
 
@@ -66,6 +67,7 @@ class Settings:
     config_files: tuple[str, ...] = ()
     """Those that were read."""
     expiry_warning: float = 14 * 86_400.0
+    ek_crl_dir: Path | None = None
     proxies: tuple[Network, ...] = ()
     client_certificates: Mapping[str, str] = field(default_factory=dict)
     """Role by name."""
@@ -108,6 +110,7 @@ class Settings:
                 auth_strategy=api.auth_strategy,
                 state_dir=state_dir,
                 ek_ca_dir=Path(attestation.ek_ca_dir) if attestation.ek_ca_dir else None,
+                ek_crl_dir=Path(attestation.ek_crl_dir) if attestation.ek_crl_dir else None,
                 allow_software_tpm=attestation.allow_software_tpm,
                 interval=attestation.interval,
                 verdict_lifetime=attestation.verdict_lifetime,

@@ -149,12 +149,23 @@ and waits for an operator. Not set: no certificate is believed. The folder is re
 starts.
 """,
     ),
+    cfg.StrOpt(
+        "ek_crl_dir",
+        help="""
+Folder with revocation lists (CRLs, PEM or DER) of the vendors of your TPMs and nothing else. Not
+set: no list is looked at. A changed folder is read again at the next enrolment.
+
+A TPM whose certificate is on a list cannot enrol. Keep the lists up to date: once all lists of an
+authority are past their next update, no TPM with a certificate of that authority can enrol. An
+authority without a list is not asked. Hosts that take part already are not touched.
+""",
+    ),
     cfg.BoolOpt(
         "allow_software_tpm",
         default=False,
         help="""
 Let software TPMs enrol. They prove nothing about a machine, so this is for tests and
-demonstrations; the record of such a host says ``software_tpm``.
+demonstrations; the record of such a host and every verdict about it say ``software_tpm``.
 """,
     ),
     cfg.FloatOpt(

@@ -130,7 +130,9 @@ def ek_certificate(  # noqa: PLR0913
     return made.sign(issuer.key, digest or hashes.SHA256()).public_bytes(Encoding.DER)
 
 
-def unsorted_ek_certificate(issuer: Authority, key: Any) -> bytes:
+def unsorted_ek_certificate(
+    issuer: Authority, key: Any, **validity: datetime.datetime
+) -> bytes:
     """One as Nuvoton makes them: manufacturer and model in one SET, in the order they came to mind.
 
     DER wants sets sorted, and a strict decoder refuses this one.
@@ -139,7 +141,7 @@ def unsorted_ek_certificate(issuer: Authority, key: Any) -> bytes:
         [x509.NameAttribute(MANUFACTURER, "id:4E544300"), x509.NameAttribute(MODEL, "NPCT75x")]
     )
     public = key.public_key() if hasattr(key, "public_key") else key
-    made = builder(x509.Name([]), issuer.certificate.subject, public)
+    made = builder(x509.Name([]), issuer.certificate.subject, public, **validity)
     made = made.add_extension(
         x509.SubjectAlternativeName([x509.DirectoryName(x509.Name([parts]))]), critical=True
     )

@@ -202,6 +202,7 @@ def _certificate(
             _moment(now),
             allow_software_tpm=service.settings.allow_software_tpm,
             allow_expired=_may_have_expired(service, body, endorsement),
+            check_revocation=service.revocation_lists.check,
         )
         check_certifies(certificate, endorsement)
     except CertificateRefused as error:

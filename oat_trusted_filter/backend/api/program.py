@@ -38,6 +38,7 @@ from oat_trusted_filter.backend.api.readiness import announce_when_serving
 from oat_trusted_filter.backend.api.service import (
     make_service,
     read_ek_authorities,
+    read_revocation_lists,
 )
 from oat_trusted_filter.backend.challenge_key import read_challenge_keys
 from oat_trusted_filter.backend.program import EXIT_OK, fail, open_store, parse_configuration
@@ -145,6 +146,7 @@ def _check(settings: Settings) -> str:
     read_challenge_keys(settings.challenge_key)
     read_keys(settings.signing_key)
     read_ek_authorities(settings.ek_ca_dir)
+    read_revocation_lists(settings.ek_crl_dir)
     _check_tls(settings)
     address = _check_address(settings)
     store = open_store(settings)

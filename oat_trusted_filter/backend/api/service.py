@@ -28,6 +28,7 @@ from oat_trusted_filter.backend.api.snapshots import Snapshots
 from oat_trusted_filter.backend.api.tag_records import TagBook
 from oat_trusted_filter.backend.challenge_key import read_challenge_keys
 from oat_trusted_filter.backend.enrolment.certificate import CertificateRefused, load_ca_store
+from oat_trusted_filter.backend.enrolment.revocation import RevocationLists
 from oat_trusted_filter.backend.settings import Settings, StartError
 from oat_trusted_filter.backend.signing import Signing
 from oat_trusted_filter.backend.store.engine import Store
@@ -50,6 +51,7 @@ class Service:
     authenticator: Authenticator
     challenges: Challenges
     ek_authorities: tuple[bytes, ...]
+    revocation_lists: RevocationLists
     boot_logs: BootLogs
     rules: RulesBook
     rule_changer: RuleChanger
@@ -71,7 +73,7 @@ def make_service(
 
     :param measures: None: of this process only.
     :raises StartError: ``challenge-key-missing``, ``challenge-key-invalid``,
-        ``signing-key-missing``, ``signing-key-invalid`` or ``ek-ca-invalid``.
+        ``signing-key-missing``, ``signing-key-invalid``, ``ek-ca-invalid`` or ``ek-crl-invalid``.
     """
     boot_logs, book = BootLogs(), RulesBook()
     keys = WatchedFile(settings.challenge_key, read_challenge_keys)
@@ -83,6 +85,7 @@ def make_service(
         authenticator=make_authenticator(settings, store, clock),
         challenges=Challenges(lambda: keys.value, int(settings.challenge_lifetime * 1000)),
         ek_authorities=read_ek_authorities(settings.ek_ca_dir),
+        revocation_lists=read_revocation_lists(settings.ek_crl_dir),
         boot_logs=boot_logs,
         rules=book,
         rule_changer=RuleChanger(
@@ -113,3 +116,14 @@ def read_ek_authorities(folder: Path | None) -> tuple[bytes, ...]:
         return load_ca_store(folder)
     except CertificateRefused as error:
         raise StartError("ek-ca-invalid", f"[attestation] ek_ca_dir: {error}") from error
+
+
+def read_revocation_lists(folder: Path | None) -> RevocationLists:
+    """The revocation lists of TPM vendors.
+
+    :raises StartError: ``ek-crl-invalid``.
+    """
+    try:
+        return RevocationLists(folder)
+    except CertificateRefused as error:
+        raise StartError(error.code, f"[attestation] ek_crl_dir: {error}") from error

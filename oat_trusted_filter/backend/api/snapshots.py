@@ -42,6 +42,8 @@ class HostVerdict(msgspec.Struct):
     level: str
     reason: str
     tags: Mapping[str, str]
+    software_tpm: bool
+    """Its TPM is a program and proves nothing about a machine."""
 
 
 class Name(msgspec.Struct):
@@ -199,7 +201,10 @@ class Snapshots:
     def _write(self, told: list[snapshot.Told], now: int) -> bytes:
         reader = self._tags.reader
         return msgspec.json.encode(
-            [HostVerdict(*item[:6], _tags(reader, item, now)) for item in told]
+            [
+                HostVerdict(*item[:6], _tags(reader, item, now), bool(item.software_tpm))
+                for item in told
+            ]
         )
 
 

@@ -18,15 +18,17 @@ Source: TCG EK Credential Profile for TPM Family 2.0, 2.5, section 3; RFC 5280, 
    that is not known here.
 3. It is valid now.
 4. A chain of at most four authorities, each entitled to sign, leads to one of the store.
-5. The TPM is one in hardware, unless software ones are allowed.
+5. None of them has revoked what it has signed, as far as there are lists (:mod:`.revocation`).
+6. The TPM is one in hardware, unless software ones are allowed.
 
 Makers' certificates are not always strict DER, so they are read with asn1crypto; signatures are
 checked by cryptography over the bytes as they are.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from oat_trusted_filter.tcg.public import PublicArea
+
+RevocationCheck = Callable[[x509.Certificate, x509.Certificate, datetime], None]
 
 #: tcg-kp-EKCertificate.
 EK_PURPOSE = "2.23.133.8.1"
@@ -109,12 +113,21 @@ def load_ca_store(folder: Path) -> tuple[bytes, ...]:
 
 def _authorities(data: bytes, path: Path) -> Iterator[bytes]:
     try:
-        is_pem = pem.detect(data)
-        for der in [der for _, _, der in pem.unarmor(data, multiple=True)] if is_pem else [data]:
+        for der in der_blocks(data):
             _read(der)
             yield der
     except (CertificateRefused, ValueError) as error:
         raise CertificateRefused("ek-ca-store", f"{path} is not a certificate: {error}") from error
+
+
+def der_blocks(data: bytes) -> list[bytes]:
+    """What is in a file, be it DER or PEM.
+
+    :raises ValueError: it is broken PEM.
+    """
+    if not pem.detect(data):
+        return [data]
+    return [der for _, _, der in pem.unarmor(data, multiple=True)]
 
 
 def verify_ek_certificate(
@@ -125,6 +138,7 @@ def verify_ek_certificate(
     *,
     allow_software_tpm: bool,
     allow_expired: bool = False,
+    check_revocation: RevocationCheck | None = None,
 ) -> EkCertificate:
     """Check the certificate of an endorsement key.
 
@@ -133,19 +147,23 @@ def verify_ek_certificate(
     :param ca_store: authorities the operator trusts, DER.
     :param now: with a time zone.
     :param allow_expired: an operator's word for this one: its end counts for nothing.
+    :param check_revocation: of a certificate and its issuer; None: there are no lists.
     :raises CertificateRefused: ``ek-certificate-malformed``, ``ek-certificate-purpose``,
         ``ek-certificate-critical-extension``, ``ek-certificate-expired``,
-        ``ek-certificate-untrusted`` or ``ek-software-tpm``.
+        ``ek-certificate-untrusted``, ``ek-software-tpm`` or what ``check_revocation`` raises.
     """
     leaf = _read(der)  # 1
     _check_purpose(leaf)  # 2
     if not allow_expired:
         _check_valid(leaf, now)  # 3
-    _check_chain(leaf, intermediates, ca_store, now, allow_expired=allow_expired)  # 4
+    chain = _chain(leaf, intermediates, ca_store, now, allow_expired=allow_expired)  # 4
+    if check_revocation is not None:
+        for certificate, issuer in pairwise(chain):  # 5
+            check_revocation(certificate, issuer, now)
     names = _tpm_names(leaf)
     manufacturer = names.get(_MANUFACTURER, "")
     software = manufacturer.upper().replace("ID:", "id:") in SOFTWARE_MANUFACTURERS
-    if software and not allow_software_tpm:  # 5
+    if software and not allow_software_tpm:  # 6
         raise CertificateRefused(
             "ek-software-tpm",
             f"the TPM is a program ({names.get(_MODEL) or manufacturer}), and [attestation] "
@@ -220,20 +238,23 @@ def _check_valid(certificate: x509.Certificate, now: datetime) -> None:
         )
 
 
-def _check_chain(
+def _chain(
     leaf: x509.Certificate,
     intermediates: Sequence[bytes],
     ca_store: Sequence[bytes],
     now: datetime,
     *,
     allow_expired: bool,
-) -> None:
-    """Step 4: depth first over all issuers of the right name."""
+) -> list[x509.Certificate]:
+    """Step 4: depth first over all issuers of the right name.
+
+    :returns: the certificate, and the authorities up to one of the store.
+    """
     trusted = set(ca_store)
     pool = [_read(der) for der in (*ca_store, *intermediates[:_MAX_AUTHORITIES])]
     tried: set[int] = set()
 
-    def leads_to_store(certificate: x509.Certificate, below: int) -> bool:
+    def path_from(certificate: x509.Certificate, below: int) -> list[x509.Certificate] | None:
         for number, issuer in enumerate(pool):
             if number in tried or issuer.subject != certificate.issuer:
                 continue
@@ -244,17 +265,20 @@ def _check_chain(
             if not allow_expired:
                 _check_valid(issuer, now)
             if issuer.dump() in trusted:
-                return True
-            if below + 1 < _MAX_AUTHORITIES and leads_to_store(issuer, below + 1):
-                return True
-        return False
+                return [certificate, issuer]
+            above = path_from(issuer, below + 1) if below + 1 < _MAX_AUTHORITIES else None
+            if above is not None:
+                return [certificate, *above]
+        return None
 
-    if not leads_to_store(leaf, 0):
+    path = path_from(leaf, 0)
+    if path is None:
         raise CertificateRefused(
             "ek-certificate-untrusted",
             f"no authority of [attestation] ek_ca_dir vouches for {_name(leaf)}, issued by "
             f"{leaf.issuer.human_friendly}",
         )
+    return path
 
 
 def _may_sign(issuer: x509.Certificate, below: int) -> bool:

@@ -28,7 +28,7 @@ from cryptography.exceptions import InvalidSignature
 from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from oat_trusted_filter.backend.api.service import read_ek_authorities
+from oat_trusted_filter.backend.api.service import read_ek_authorities, read_revocation_lists
 from oat_trusted_filter.backend.challenge_key import read_challenge_keys
 from oat_trusted_filter.backend.manage.authority import certificate_names
 from oat_trusted_filter.backend.manage.initialise import ADMIN_FILE, SCHEDULER_FILE
@@ -63,6 +63,7 @@ def _lines(settings: Settings) -> Iterator[Line]:
     yield from _database_lines(settings, now)
     yield from _tls_lines(settings, now)
     yield from _tpm_lines(settings)
+    yield from _revocation_lines(settings, now)
 
 
 def _configuration_lines(settings: Settings) -> Iterator[Line]:
@@ -241,3 +242,20 @@ def _tpm_lines(settings: Settings) -> Iterator[Line]:
         )  # fmt: skip
         return
     yield Line(True, "TPM makers", f"{settings.ek_ca_dir}, {len(authorities)} authorities")
+
+
+def _revocation_lines(settings: Settings, now: datetime.datetime) -> Iterator[Line]:
+    if settings.ek_crl_dir is None:
+        return
+    try:
+        late = read_revocation_lists(settings.ek_crl_dir).out_of_date(now)
+    except StartError as error:
+        yield Line(False, "revocation", str(error))
+        return
+    for path in late:
+        yield Line(
+            False, "revocation", f"{path} is out of date",
+            "no TPM with a certificate of its authority can enrol; get a newer list",
+        )  # fmt: skip
+    if not late:
+        yield Line(True, "revocation", f"{settings.ek_crl_dir}, all lists are up to date")

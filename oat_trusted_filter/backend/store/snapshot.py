@@ -47,6 +47,7 @@ class Told(NamedTuple):
     ek_fingerprint: str
     tag_record: str | None
     """JWS; see :mod:`oat_trusted_filter.backend.api.tag_records`."""
+    software_tpm: bool | None
 
 
 class Lapsing(NamedTuple):
@@ -75,6 +76,7 @@ _TOLD = (
         verdicts.c.reason,
         hosts.c.ek_fingerprint,
         tag_records.c.record.label("tag_record"),
+        hosts.c.software_tpm,
     )
     .join_from(verdicts, hosts, verdicts.c.host_id == hosts.c.id)
     .outerjoin(

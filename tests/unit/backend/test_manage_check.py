@@ -20,6 +20,8 @@ import pytest
 from oat_trusted_filter.backend.manage import authority
 from oat_trusted_filter.backend.store import hosts, tables, verdicts
 from oat_trusted_filter.backend.store.engine import Store
+from tests.lab.makers import authority as authority_of_a_maker
+from tests.lab.makers import revocation_list
 from tests.unit.backend.test_manage import backend, contents, make, ready
 
 __all__ = ["backend", "make", "ready"]
@@ -147,3 +149,21 @@ def test_makers_of_tpms_that_cannot_be_read(make, tmp_path):
     (folder / "vendor.pem").write_text("no certificate")
     (fault,) = faults(backend.manage("check"))
     assert "is not a certificate" in fault
+
+
+def test_revocation_lists_that_have_to_be_replaced(ready, tmp_path):
+    folder = tmp_path / "ek-crl"
+    folder.mkdir()
+    ready.options["attestation", "ek_crl_dir"] = str(folder)
+    ready.write_config()
+    now = datetime.datetime.now(datetime.UTC)
+    maker = authority_of_a_maker("maker")
+    day = datetime.timedelta(days=1)
+    (folder / "good.crl").write_bytes(revocation_list(maker, start=now - day, end=now + day))
+    assert faults(ready.manage("check")) == []
+    (folder / "late.crl").write_bytes(revocation_list(maker, start=now - 2 * day, end=now - day))
+    (fault,) = faults(ready.manage("check"))
+    assert f"{folder / 'late.crl'} is out of date" in fault
+    (folder / "late.crl").write_bytes(b"nonsense")
+    (fault,) = faults(ready.manage("check"))
+    assert f"{folder / 'late.crl'} is not a revocation list" in fault

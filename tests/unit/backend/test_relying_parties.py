@@ -87,6 +87,7 @@ def test_a_full_answer_and_what_it_says_of_a_host(place, pair):
             "level": "trusted",
             "reason": "",
             "tags": {},
+            "software_tpm": False,
         }
         for name in ("node-1", "node-2")
     ]
