@@ -161,7 +161,8 @@ def _list(body: Mapping[str, Any], name: str) -> list[Any]:
 
 
 def _identity(item: Any, name: str) -> tuple[str, str]:
-    if isinstance(item, Mapping):
+    # What JSON calls an object; there may be ten thousand of them.
+    if isinstance(item, dict):
         region, host = item.get("region"), item.get("host")
         if isinstance(region, str) and isinstance(host, str) and host:
             return region, host
@@ -170,18 +171,18 @@ def _identity(item: Any, name: str) -> tuple[str, str]:
 
 def _record(item: Any) -> VerdictRecord:
     region, host = _identity(item, "hosts")
-    level, reason = item.get("level"), item.get("reason")
+    get = item.get
+    level, reason, tags = get("level"), get("reason"), get("tags")
     if not isinstance(level, str) or level not in LEVELS:
         raise _invalid(f"level of host {host!r}", level)
-    tags = item.get("tags")
     return VerdictRecord(
         region,
         host,
         level,
         reason if isinstance(reason, str) else "",
-        _text(item.get("service_host")),
-        _text(item.get("resource_provider")),
-        tags if isinstance(tags, Mapping) else _NO_TAGS,
+        _text(get("service_host")),
+        _text(get("resource_provider")),
+        tags if tags and isinstance(tags, dict) else _NO_TAGS,
     )
 
 

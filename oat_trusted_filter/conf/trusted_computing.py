@@ -194,6 +194,31 @@ lapsed, or a silent backend, does not stop a rebuild.
         help="""
 Set to ``observe`` to see in the log what would be refused, before hosts are enrolled. As long as it
 is set, trusted flavors promise nothing.
+
+The metadata ``trust:enforcement`` of a host aggregate, with the same values, holds for its hosts
+instead.
+""",
+    ),
+    cfg.BoolOpt(
+        "request_filter",
+        default=False,
+        help="""
+Also look at requests before placement is asked, which lets trust be checked where Nova asks no
+filter: an availability zone ``nova:HOST`` with a host that is not trusted is refused.
+
+Nova has no interface for that; nova-scheduler does not start if the place it is done at is gone.
+""",
+    ),
+    cfg.BoolOpt(
+        "require_trait",
+        default=False,
+        help="""
+With ``request_filter``: let flavors that ask for trust require the trait ``CUSTOM_OAT_TRUSTED`` in
+placement, and those of the tags they ask for, without a change of the flavors. Needs a running
+oat-enforcer, which sets the traits. Set it when the cloud has more hosts than
+``[scheduler] max_placement_results`` (1000).
+
+Hosts of aggregates that only observe are not found any more unless they are trusted.
 """,
     ),
 ]

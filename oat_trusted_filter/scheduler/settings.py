@@ -34,6 +34,8 @@ class Settings:
     region: str
     check_rebuild: str
     observe: bool
+    request_filter: bool
+    require_trait: bool
     api_url: str | None
 
     @property
@@ -45,6 +47,8 @@ class Settings:
                 "enforcement = observe: hosts that are not trusted are only named in the log, and "
                 "flavors that ask for trust get them"
             )
+        if self.require_trait and not self.request_filter:
+            found.append("require_trait has no effect without request_filter")
         if self.api_url:
             found.append("attestation_api_url has no effect any more")
         return tuple(found)
@@ -64,5 +68,7 @@ class Settings:
             region=group.region,
             check_rebuild=group.check_rebuild,
             observe=group.enforcement == "observe",
+            request_filter=group.request_filter,
+            require_trait=group.require_trait,
             api_url=group.attestation_api_url,
         )

@@ -246,13 +246,18 @@ def _lapses(reply: VerdictReply, region: str, *, tags_only: bool) -> tuple[_Laps
 def _worst(records: tuple[VerdictRecord, ...], region: str) -> dict[str, tuple[HostVerdict, Tags]]:
     found: dict[str, tuple[HostVerdict, Tags]] = {}
     # One object for all hosts of which the same is said: it saves memory, and time to compare them.
-    same: dict[HostVerdict, HostVerdict] = {}
-    for record in records:
-        if record.region != region:
+    same: dict[tuple[str, str], HostVerdict] = {}
+    for its_region, host, level, reason, _, _, tags in records:
+        if its_region != region:
             continue
-        other = found.get(record.host)
-        if other is None or _BADNESS[record.level] > _BADNESS[other[0].level]:
-            verdict = HostVerdict(record.level, record.reason)
-            tags = {name: text for name, text in record.tags.items() if isinstance(text, str)}
-            found[record.host] = (same.setdefault(verdict, verdict), tags)
+        other = found.get(host)
+        if other is None or _BADNESS[level] > _BADNESS[other[0].level]:
+            verdict = same.get((level, reason))
+            if verdict is None:
+                verdict = same[level, reason] = HostVerdict(level, reason)
+            found[host] = (verdict, _texts(tags) if tags else tags)
     return found
+
+
+def _texts(tags: Tags) -> Tags:
+    return {name: text for name, text in tags.items() if isinstance(text, str)}

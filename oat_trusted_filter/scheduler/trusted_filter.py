@@ -32,9 +32,11 @@ from oslo_log import log as logging
 from oat_trusted_filter.client.drivers.base import find_driver
 from oat_trusted_filter.client.errors import ClientError
 from oat_trusted_filter.conf import trusted_computing
+from oat_trusted_filter.scheduler import enforcement, request_filter
 from oat_trusted_filter.scheduler import settings as filter_settings
 from oat_trusted_filter.scheduler.decision import Account, Decision, decide, printable
 from oat_trusted_filter.scheduler.extra_specs import DemandError, Level, read_demand
+from oat_trusted_filter.scheduler.requests import extra_specs_of, title_of
 from oat_trusted_filter.scheduler.settings import Settings
 from oat_trusted_filter.scheduler.source import VerdictSource
 
@@ -46,7 +48,8 @@ class TrustedFilter(filters.BaseHostFilter):
 
     Flavors that do not ask for it are not touched: no request, no wait. Neither a silent backend
     nor a mistake in the options raises anything here; flavors that ask for trust then find no host,
-    and the log says why.
+    and the log says why. But if ``request_filter`` is set and this Nova has no place for it,
+    nova-scheduler ends: hosts the operator wants refused would not be.
     """
 
     # Nova asks about a rebuild only if this is set; see ``check_rebuild`` for what is answered.
@@ -59,6 +62,12 @@ class TrustedFilter(filters.BaseHostFilter):
         self._mistake: str | None = None
         try:
             self._configure(nova.conf.CONF)
+        except request_filter.HookGone as error:
+            LOG.critical("[trusted_computing] request_filter cannot be used: %s", error)
+            raise SystemExit(
+                f"nova-scheduler: [trusted_computing] request_filter cannot be used: {error}; "
+                "remove the option, or use a supported release of Nova"
+            ) from None
         except (cfg.Error, ClientError) as error:
             self._mistake = " ".join(str(error).split())
             LOG.error(
@@ -73,6 +82,9 @@ class TrustedFilter(filters.BaseHostFilter):
     def _configure(self, conf: cfg.ConfigOpts) -> None:
         trusted_computing.register_opts(conf)
         self._settings = settings = Settings.from_conf(conf)
+        if settings.request_filter:
+            asked_first = request_filter.RequestFilter(settings, lambda: self._source)
+            request_filter.install(asked_first)
         driver = find_driver(settings.driver)
         driver.register_opts(conf)
         warnings = settings.warnings
@@ -111,7 +123,7 @@ class TrustedFilter(filters.BaseHostFilter):
 
     def _answer(self, hosts: Sequence[Any], spec_obj: Any) -> Sequence[Any]:
         try:
-            demand = read_demand(_extra_specs(spec_obj))
+            demand = read_demand(extra_specs_of(spec_obj))
         except DemandError as error:
             if self._goes_unchecked(spec_obj):
                 return hosts
@@ -123,7 +135,7 @@ class TrustedFilter(filters.BaseHostFilter):
             return self._refuse_all(hosts, spec_obj, f"the filter is not set up: {self._mistake}")
         if demand.level is Level.UNTRUSTED:
             LOG.warning(
-                "%s asks for hosts that are untrusted, which is deprecated", _title(spec_obj)
+                "%s asks for hosts that are untrusted, which is deprecated", title_of(spec_obj)
             )
         view = source.view(lambda: [host.nodename for host in hosts])
         lenient = (
@@ -131,8 +143,9 @@ class TrustedFilter(filters.BaseHostFilter):
             and scheduler_utils.request_is_rebuild(spec_obj)
         )
         decision = decide(hosts, demand, view, lenient=lenient)
-        _report(decision, spec_obj, observe=settings.observe)
-        return hosts if settings.observe else decision.passed
+        spared = enforcement.observed(decision.refused, default=settings.observe)
+        _report(decision, spec_obj, spared)
+        return _with(hosts, decision.passed, spared, decision.refused)
 
     def _goes_unchecked(self, spec_obj: Any) -> bool:
         """Whether it is a rebuild and the operator wants none of them checked."""
@@ -144,33 +157,40 @@ class TrustedFilter(filters.BaseHostFilter):
         )
 
     def _refuse_all(self, hosts: Sequence[Any], spec_obj: Any, why: str) -> Sequence[Any]:
-        if self._settings is not None and self._settings.observe:
-            LOG.warning("%s: no host would pass: %s", _title(spec_obj), why)
-            return hosts
-        LOG.warning("%s: no host passes: %s", _title(spec_obj), why)
-        return []
+        default = self._settings is not None and self._settings.observe
+        spared = enforcement.observed(hosts, default=default)
+        word = "would pass" if spared else "passes"
+        LOG.warning("%s: no host %s: %s%s", title_of(spec_obj), word, why, _spared(spared, hosts))
+        return _with(hosts, [], spared, hosts)
 
 
-def _extra_specs(spec_obj: Any) -> dict[str, str] | None:
-    """The flavor's extra specs; Nova leaves fields out that it did not load."""
-    flavor = spec_obj.flavor if "flavor" in spec_obj else None
-    if flavor is None or "extra_specs" not in flavor:
-        return None
-    specs: dict[str, str] | None = flavor.extra_specs
-    return specs
+def _with(
+    hosts: Sequence[Any], passed: Sequence[Any], spared: Sequence[Any], refused: Sequence[Any]
+) -> Sequence[Any]:
+    """Those that pass and those whose refusal is only said, in the order they came."""
+    if not spared:
+        return passed
+    if len(spared) == len(refused):
+        return hosts
+    kept = {id(host) for host in (*passed, *spared)}
+    return [host for host in hosts if id(host) in kept]
 
 
-def _title(spec_obj: Any) -> str:
-    """The request in a log line."""
-    flavor = spec_obj.flavor.name if "name" in spec_obj.flavor else "?"
-    server = spec_obj.instance_uuid if "instance_uuid" in spec_obj else None
-    return f"server {server or '?'} of flavor {flavor}"
+def _spared(spared: Sequence[Any], refused: Sequence[Any]) -> str:
+    """The end of a line about a request, if refusals are only said."""
+    if not spared:
+        return ""
+    if len(spared) == len(refused):
+        return "; nothing is refused, as enforcement = observe"
+    return f"; {len(spared)} others are let through, as enforcement = observe in their aggregates"
 
 
-def _report(decision: Decision[Any], spec_obj: Any, *, observe: bool) -> None:
+def _report(decision: Decision[Any], spec_obj: Any, spared: Sequence[Any]) -> None:
     """One line for the request, and at debug one for each host that is refused."""
-    title, view = _title(spec_obj), decision.view
-    observed = "; nothing is refused, as enforcement = observe" if observe else ""
+    view = decision.view
+    if view.valid and not LOG.isEnabledFor(logging.INFO):
+        return
+    title = title_of(spec_obj)
     if not view.valid:
         LOG.warning(
             "%s: %d of %d hosts pass, there are no valid verdicts: %s%s",
@@ -178,11 +198,12 @@ def _report(decision: Decision[Any], spec_obj: Any, *, observe: bool) -> None:
             len(decision.passed),
             len(decision.passed) + len(decision.refused),
             view.problem or "the lease has ended",
-            observed,
+            _spared(spared, decision.refused),
         )
-    elif LOG.isEnabledFor(logging.INFO):
-        LOG.info("%s: %s%s", title, Account.of(decision), observed)
+    else:
+        LOG.info("%s: %s%s", title, Account.of(decision), _spared(spared, decision.refused))
     if LOG.isEnabledFor(logging.DEBUG):
-        word = "would be refused" if observe else "refused"
+        only_said = {id(host) for host in spared}
         for host, reason in decision.reasons():
+            word = "would be refused" if id(host) in only_said else "refused"
             LOG.debug("%s: host %s %s: %s", title, printable(host.nodename), word, reason)

@@ -159,6 +159,7 @@ class ScriptedBackend:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # otherwise each answer waits for a delayed acknowledgement
     script = None
     timeout = 60
 

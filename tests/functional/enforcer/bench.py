@@ -72,7 +72,7 @@ class Backend(ScriptedBackend):
         super().__enter__()
         base = self._server.RequestHandlerClass
         self._server.RequestHandlerClass = type(
-            "WithReports", (base,), {"do_PUT": _take_report, "disable_nagle_algorithm": True}
+            "WithReports", (base,), {"do_PUT": _take_report}
         )
         return self
 
