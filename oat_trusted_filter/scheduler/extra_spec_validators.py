@@ -57,7 +57,7 @@ def register() -> list[base.ExtraSpecValidator]:
         TrustValidator(
             name=f"{ASSET_TAG}{{name}}",
             description="Only trusted hosts with this tag and one of the values.",
-            value={"type": str, "pattern": r".+"},
+            value={"type": str},
             parameters=[{"name": "name", "pattern": r"[A-Za-z0-9._-]+"}],
         ),
     ]

@@ -26,11 +26,12 @@ terminal; a failure of the cloud itself is raised.
 import contextlib
 import gc
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
+from tests.lab.nova_nodes import copy_node, set_nodes
 from tests.lab.nova_services import (
     FilterLog,
     NotFound,
@@ -74,6 +75,7 @@ class NovaCloud:
     :param options: values for ``[trusted_computing]``, by option name.
     :param hosts: names of the compute hosts; the node of each has the same name.
     :param filters: short names of the filters beside TrustedFilter.
+    :param scheduler_options: values for ``[scheduler]``, by option name.
     """
 
     def __init__(
@@ -81,10 +83,12 @@ class NovaCloud:
         options: Mapping[str, Any] | None = None,
         hosts: Sequence[str] = COMPUTES,
         filters: Sequence[str] = ("ComputeFilter",),
+        scheduler_options: Mapping[str, Any] | None = None,
     ) -> None:
         self.hosts = tuple(hosts)
         self._options = dict(options or {})
         self._filters = [*filters, "TrustedFilter"]
+        self._scheduler_options = dict(scheduler_options or {})
         self._case: Any = None
         self._log = FilterLog()
         self._threads: frozenset[Any] = frozenset()
@@ -95,7 +99,7 @@ class NovaCloud:
         if self._case is not None:
             raise RuntimeError("the cloud is up already")
         self._threads = pool_threads()
-        self._case = case = NovaServices(self._options, self._filters)
+        self._case = case = NovaServices(self._options, self._filters, self._scheduler_options)
         self._log.install()
         try:
             case.setUp()
@@ -144,11 +148,15 @@ class NovaCloud:
         """What the filter has logged, debug included, one ``LEVEL message`` each."""
         return list(self._log.lines)
 
-    def create_flavor(self, *, trusted: bool, name: str | None = None, **extra_specs: str) -> str:
+    def create_flavor(
+        self, *, trusted: bool, name: str | None = None, version: str = "latest", **extra_specs: str
+    ) -> str:
         """Make a flavor and return its id.
 
         :param trusted: it has ``trust:trusted_host=trusted``.
+        :param version: microversion; before 2.86 nova-api takes any extra specs.
         :param extra_specs: more of them; ``__`` in a name stands for a colon.
+        :raises ApiError: nova-api does not take the extra specs.
         """
         number = next(self._numbers)
         flavor = self.api.post_flavor(
@@ -166,8 +174,63 @@ class NovaCloud:
         if trusted:
             specs["trust:trusted_host"] = "trusted"
         if specs:
-            self.api.post_extra_spec(flavor["id"], {"extra_specs": specs})
+            with self.at(version):
+                self.api.post_extra_spec(flavor["id"], {"extra_specs": specs})
         return str(flavor["id"])
+
+    @contextlib.contextmanager
+    def at(self, version: str) -> Iterator[None]:
+        """Use another microversion of the API in the block."""
+        before, self.api.microversion = self.api.microversion, version
+        try:
+            yield
+        finally:
+            self.api.microversion = before
+
+    def start_compute(self, host: str) -> None:
+        """Add a compute service with a node of the same name."""
+        self._case.start_compute(host)
+
+    def set_nodes(self, host: str, *nodes: str) -> None:
+        """Give a compute service these nodes."""
+        set_nodes(self._case.computes[host], nodes)
+
+    def copy_node(self, node: str, count: int) -> None:
+        """Let Nova believe in that many nodes more, on which no server can be started."""
+        copy_node(node, self._case.cell_mappings["cell1"], [f"{node}-{n}" for n in range(count)])
+
+    def set_traits(self, node: str, *traits: str) -> None:
+        """Give the resource provider of a node these traits."""
+        self._case.set_traits(node, *traits)
+
+    def create_aggregate(self, *hosts: str, **metadata: str) -> int:
+        """Make a host aggregate; ``__`` in a name of the metadata stands for a colon."""
+        made = self.api.post_aggregate({"aggregate": {"name": f"agg-{next(self._numbers)}"}})
+        found = {key.replace("__", ":"): value for key, value in metadata.items()}
+        self.api.post_aggregate_action(made["id"], {"set_metadata": {"metadata": found}})
+        for host in hosts:
+            self.api.add_host_to_aggregate(made["id"], host)
+        return int(made["id"])
+
+    def delete_aggregate(self, aggregate: int, *hosts: str) -> None:
+        """Delete a host aggregate with these hosts."""
+        for host in hosts:
+            self.api.remove_host_from_aggregate(aggregate, host)
+        self.api.delete_aggregate(aggregate)
+
+    def create_servers(self, flavor: str, count: int) -> list[Server]:
+        """Boot several servers with one request."""
+        name = f"servers-{next(self._numbers)}"
+        request = {
+            "name": name,
+            "imageRef": IMAGE,
+            "flavorRef": flavor,
+            "networks": "none",
+            "min_count": count,
+        }
+        self.api.post_server({"server": request})
+        found = self.api.get_servers(search_opts={"name": name})
+        return [self._settled(one["id"]) for one in found]
 
     def create_server(
         self,
@@ -211,9 +274,32 @@ class NovaCloud:
         """Move a running server, to a certain host or any; where it was if none is valid."""
         return self._migrated(server, {"os-migrateLive": {"host": host, "block_migration": "auto"}})
 
-    def evacuate(self, server: Server) -> Server:
+    def force_live_migration(self, server: Server, host: str) -> Server:
+        """Move a running server as clients before microversion 2.68 can."""
+        action = {"host": host, "block_migration": "auto", "force": True}
+        with self.at("2.67"):
+            return self._migrated(server, {"os-migrateLive": action})
+
+    def resize_and_revert(self, server: Server, flavor: str) -> tuple[Server, Server]:
+        """Give a server another flavor and go back; how it was in between and how it is then."""
+        between = self._act(server, {"resize": {"flavorRef": flavor}})
+        return between, self._act(between, {"revertResize": None})
+
+    def stop_and_start(self, server: Server) -> Server:
+        """Switch a server off and on."""
+        self.api.post_server_action(server.id, {"os-stop": None})
+        wait_for(
+            lambda: self._show(server.id)["status"] == "SHUTOFF", _SECONDS, f"{server.name} to stop"
+        )
+        return self._act(server, {"os-start": None})
+
+    def evacuate(self, server: Server, host: str | None = None, *, force: bool = False) -> Server:
         """Rebuild a server elsewhere after its host was lost, see :meth:`lose_host`."""
-        return self._migrated(server, {"evacuate": {}})
+        wanted: dict[str, Any] = {"host": host} if host else {}
+        if not force:
+            return self._migrated(server, {"evacuate": wanted})
+        with self.at("2.67"):
+            return self._migrated(server, {"evacuate": {**wanted, "force": True}})
 
     def shelve(self, server: Server) -> Server:
         """Take a server off its host and keep it."""

@@ -50,10 +50,12 @@ with _process_kept():
     choose_native_threads()
     import nova.conf
     from futurist._thread import ThreadWorker
+    from nova.scheduler import request_filter as nova_request_filter
     from nova.tests.functional import integrated_helpers
     from nova.tests.functional.api import client as api_client
 
 NotFound = api_client.OpenStackApiNotFoundException
+ApiError = api_client.OpenStackApiException
 
 
 def pool_threads() -> frozenset[threading.Thread]:
@@ -120,8 +122,14 @@ class NovaServices(integrated_helpers.ProviderUsageBaseTestCase):
     compute_driver = "fake.MediumFakeDriver"
     microversion = "latest"
 
-    def __init__(self, options: Mapping[str, Any], filters: Sequence[str]) -> None:
+    def __init__(
+        self,
+        options: Mapping[str, Any],
+        filters: Sequence[str],
+        scheduler_options: Mapping[str, Any],
+    ) -> None:
         super().__init__("runTest")
+        self._scheduler_options = scheduler_options
         self._oat_options = options
         self._oat_filters = list(filters)
 
@@ -144,11 +152,27 @@ class NovaServices(integrated_helpers.ProviderUsageBaseTestCase):
         trusted_computing.register_opts(nova.conf.CONF)
         if self._oat_options:
             self.flags(group="trusted_computing", **self._oat_options)
+        # Filters that are appended do not outlive this cloud.
+        self.useFixture(
+            fixtures.MonkeyPatch(
+                "nova.scheduler.request_filter.ALL_REQUEST_FILTERS",
+                list(nova_request_filter.ALL_REQUEST_FILTERS),
+            )
+        )
+        for name, value in self._scheduler_options.items():
+            self.flags(group="scheduler", **{name: value})
         super().setUp()
 
     def start_compute(self, host: str) -> None:
         """Start a compute service with one node of the same name."""
         self._start_compute(host)
+
+    def set_traits(self, node: str, *traits: str) -> None:
+        """Give the resource provider of a node these traits beside those Nova sets."""
+        for trait in traits:
+            self._create_trait(trait)
+        uuid = self._get_provider_uuid_by_name(node)
+        self._set_provider_traits(uuid, [*self._get_provider_traits(uuid), *traits])
 
     def take_down(self) -> list[Exception]:
         """Stop everything and return what went wrong; ``doCleanups`` would keep that to itself."""

@@ -50,7 +50,7 @@ class Scene:
 
 
 @contextlib.contextmanager
-def scene(folder, **options):
+def scene(folder, *, hosts=COMPUTES, scheduler=None, **options):
     """Set one up; every pass asks the backend unless ``refresh_interval`` says otherwise."""
     with ScriptedBackend(folder) as backend:
         token = folder / "token"
@@ -63,7 +63,7 @@ def scene(folder, **options):
             "deadline": 5.0,
             **options,
         }
-        with NovaCloud(options) as cloud:
+        with NovaCloud(options, hosts=hosts, scheduler_options=scheduler) as cloud:
             yield Scene(cloud, backend)
 
 

@@ -20,3 +20,12 @@ def test_E5_an_evacuation_goes_to_a_trusted_host(nova):
     nova.only_trusted(BAD[1])
     moved = nova.cloud.evacuate(server)
     assert (moved.host, moved.fault) == (BAD[1], None)
+
+
+def test_an_evacuation_that_is_forced_is_not_checked_as_the_documentation_says(nova):
+    server = nova.cloud.create_server(nova.trusted, host=GOOD[1])
+    nova.cloud.lose_host(GOOD[1])
+    asked = len(nova.backend.requests)
+    moved = nova.cloud.evacuate(server, BAD[0], force=True)
+    assert moved.host == BAD[0]
+    assert len(nova.backend.requests) == asked

@@ -57,6 +57,16 @@ def test_observing_refuses_nothing_and_says_what_would_be(tmp_path):
         assert f"host {BAD[0]} would be refused: untrusted (pcr-mismatch)" in lines
 
 
+def test_where_all_is_observed_an_aggregate_can_enforce(tmp_path):
+    with scene(tmp_path, enforcement="observe") as nova:
+        nova.only_trusted(*GOOD)
+        nova.cloud.create_aggregate(BAD[0], GOOD[0], trust__enforcement="enforce")
+        assert nova.cloud.create_server(nova.trusted, host=BAD[0]).refused
+        for host in (*GOOD, BAD[1]):
+            assert nova.cloud.create_server(nova.trusted, host=host).host == host
+        assert f"host {BAD[0]} refused: untrusted" in "\n".join(nova.cloud.filter_log)
+
+
 def test_a_filter_without_configuration_lets_nova_start_and_plain_servers_run():
     with NovaCloud({"attestation_server_ca_file": "/nowhere/ca.pem"}) as cloud:
         assert "neither endpoint nor attestation_server is set" in cloud.filter_log[0]
