@@ -15,12 +15,15 @@ import uuid as uuids
 from collections.abc import Sequence
 from typing import Any
 
-from nova import context as nova_context
-from nova.db.main import api as main_db
-from nova.db.main import models as main_models
-from placement import db_api as placement_db
-from placement.db.sqlalchemy import models as placement_models
 from sqlalchemy import select
+
+from tests.lab.nova_services import (
+    main_db,
+    main_models,
+    nova_context,
+    placement_db,
+    placement_models,
+)
 
 
 def set_nodes(service: Any, names: Sequence[str]) -> None:

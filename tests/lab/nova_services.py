@@ -50,9 +50,22 @@ with _process_kept():
     choose_native_threads()
     import nova.conf
     from futurist._thread import ThreadWorker
+    from nova import context as nova_context
+    from nova.db.main import api as main_db
+    from nova.db.main import models as main_models
     from nova.scheduler import request_filter as nova_request_filter
     from nova.tests.functional import integrated_helpers
     from nova.tests.functional.api import client as api_client
+    from placement import db_api as placement_db
+    from placement.db.sqlalchemy import models as placement_models
+
+__all__ = [
+    "main_db",
+    "main_models",
+    "nova_context",
+    "placement_db",
+    "placement_models",
+]
 
 NotFound = api_client.OpenStackApiNotFoundException
 ApiError = api_client.OpenStackApiException

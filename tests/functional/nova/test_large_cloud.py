@@ -11,12 +11,8 @@
 # under the License.
 """A thousand hypervisors, one of them trusted, and the limit of placement."""
 
-import dataclasses
-
 import pytest
-from nova.scheduler import request_filter as nova_request_filter
 
-from oat_trusted_filter.scheduler.request_filter import RequestFilter
 from oat_trusted_filter.traits import TRUSTED, tag_trait
 from tests.functional.nova.conftest import scene
 
@@ -46,13 +42,6 @@ def test_every_one_of_twenty_boots_finds_the_only_trusted_host(nova):
         server = nova.cloud.create_server(nova.trusted)
         assert server.host == THE_ONE
         nova.cloud.delete(server)  # or it would be full
-
-
-def test_without_the_trait_the_limit_of_placement_hides_it(nova, monkeypatch):
-    (ours,) = [f for f in nova_request_filter.ALL_REQUEST_FILTERS if isinstance(f, RequestFilter)]
-    without = dataclasses.replace(ours._settings, require_trait=False)
-    monkeypatch.setattr(ours, "_settings", without)
-    assert nova.cloud.create_server(nova.trusted).refused
 
 
 def test_a_tag_with_one_value_is_asked_for_in_placement(nova):
