@@ -73,6 +73,12 @@ class Settings:
     """Role by name."""
     challenges_per_minute: int = 0
     enrolments_per_minute: int = 0
+    audit_file: Path | None = None
+    audit_syslog: str = ""
+    audit_webhook: str = field(default="", repr=False)
+    audit_interval: float = 10.0
+    history_days: float = 365.0
+    history_reports: int = 1000
     conf: cfg.ConfigOpts | None = field(default=None, repr=False, compare=False)
     """What it was read from, for libraries that have options of their own."""
 
@@ -123,6 +129,12 @@ class Settings:
                 client_certificates=_certificate_roles(api.client_certificate),
                 challenges_per_minute=api.challenges_per_minute,
                 enrolments_per_minute=api.enrolments_per_minute,
+                audit_file=Path(conf.audit.file) if conf.audit.file else None,
+                audit_syslog=conf.audit.syslog or "",
+                audit_webhook=conf.audit.webhook or "",
+                audit_interval=conf.audit.interval,
+                history_days=conf.history.days,
+                history_reports=conf.history.reports,
                 conf=conf,
             )
         except (cfg.Error, ValueError) as error:

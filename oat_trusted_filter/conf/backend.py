@@ -24,6 +24,12 @@ ATTESTATION_GROUP = cfg.OptGroup(
     help="Whom the backend believes, and for how long.",
 )
 DATABASE_GROUP = cfg.OptGroup("database", title="The database")
+AUDIT_GROUP = cfg.OptGroup(
+    "audit",
+    title="Export of the audit trail",
+    help="Where rows and signed heads go, so that nobody can change or cut off the trail unseen.",
+)
+HISTORY_GROUP = cfg.OptGroup("history", title="How long reports of verdicts are kept")
 
 API_OPTS: list[cfg.Opt] = [
     cfg.StrOpt(
@@ -233,10 +239,69 @@ machine. Run ``oat-manage db sync`` after a change.
     ),
 ]
 
+AUDIT_OPTS: list[cfg.Opt] = [
+    cfg.StrOpt(
+        "file",
+        help="""
+File to which the audit trail is appended, a JSON object a line: rows, and after each batch a signed
+head. Not set: no file. ``oat audit verify --against FILE`` compares.
+""",
+    ),
+    cfg.StrOpt(
+        "syslog",
+        regex=r"/.+|.+:[0-9]{1,5}",
+        sample_default="/dev/log",
+        help="""
+Where syslog takes the same lines: a socket such as ``/dev/log``, or ``HOST:PORT`` by UDP, which
+does not tell whether anything arrives. Not set: nowhere.
+""",
+    ),
+    cfg.StrOpt(
+        "webhook",
+        regex=r"https?://.+",
+        secret=True,
+        help="""
+URL to which batches of rows with a signed head are posted as JSON. A receiver that is slow or down
+gets them later; it may get a row twice. Every API host posts. Not set: none.
+""",
+    ),
+    cfg.FloatOpt(
+        "interval",
+        default=10.0,
+        min=0.1,
+        max=3600.0,
+        help="""
+Seconds between two exports. A shorter interval leaves less that could be cut off unseen.
+""",
+    ),
+]
+
+HISTORY_OPTS: list[cfg.Opt] = [
+    cfg.FloatOpt(
+        "days",
+        default=365.0,
+        min=0.01,
+        help="""
+Days after which the report of a change of verdict is deleted, unless a later one rests on it. The
+last report of a host stays.
+""",
+    ),
+    cfg.IntOpt(
+        "reports",
+        default=1000,
+        min=1,
+        help="""
+Reports that are kept of a host at most; each takes some kilobytes.
+""",
+    ),
+]
+
 _GROUPS = (
     (API_GROUP, API_OPTS),
     (ATTESTATION_GROUP, ATTESTATION_OPTS),
     (DATABASE_GROUP, DATABASE_OPTS),
+    (AUDIT_GROUP, AUDIT_OPTS),
+    (HISTORY_GROUP, HISTORY_OPTS),
 )
 
 

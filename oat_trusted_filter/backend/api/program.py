@@ -31,6 +31,7 @@ from granian.constants import HTTPModes, Interfaces
 from granian.log import LogLevels
 from oslo_log import log as logging
 
+from oat_trusted_filter.backend.api import upkeep
 from oat_trusted_filter.backend.api.application import make_application
 from oat_trusted_filter.backend.api.gateway import Gateway
 from oat_trusted_filter.backend.api.measures import Measures
@@ -111,7 +112,9 @@ def _load(argv: list[str], parent: int, counts: Path) -> Gateway:
     conf = parse_configuration(argv, PROG, description=_DESCRIPTION)
     settings = Settings.from_conf(conf)
     store = open_store(settings)
-    return Gateway(make_application(make_service(settings, store, measures=Measures(counts))))
+    service = make_service(settings, store, measures=Measures(counts))
+    upkeep.start(service)
+    return Gateway(make_application(service))
 
 
 def _connections() -> int:

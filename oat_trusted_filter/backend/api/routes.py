@@ -18,6 +18,7 @@ import falcon
 import msgspec
 
 from oat_trusted_filter.backend.api import (
+    audit,
     bindings,
     challenges,
     enforcers,
@@ -34,6 +35,7 @@ from oat_trusted_filter.backend.api import (
     reference_sets,
     replies,
     reports,
+    results,
     snapshots,
     submission,
     tags,
@@ -161,6 +163,16 @@ ROUTES = (
         "DELETE", "/v1/hosts/{name}/override", ADMIN, bindings.clear_override,
         status=204, query=queries.RegionQuery, problems=(*_HOST, "service-busy"), regional=True,
     ),
+    Route(
+        "GET", "/v1/hosts/{name}/verdict.jwt", SERVICE, results.show,
+        query=queries.RegionQuery, problems=(*_HOST, "host-pending"),
+    ),
+    Route("GET", "/.well-known/jwks.json", PUBLIC, results.keys, reply=dict[str, Any]),
+    Route(
+        "GET", "/v1/audit", READER, audit.index,
+        reply=audit.AuditDocument, query=audit.AuditQuery,
+    ),
+    Route("GET", "/v1/audit/head", READER, audit.show_head, reply=audit.HeadDocument),
     Route(
         "GET", "/v1/reports", READER, reports.index,
         reply=reports.ReportsDocument, query=reports.ReportsQuery,

@@ -16,29 +16,25 @@ row of ``audit_head`` holds number and digest of the last one; it is locked unti
 transaction, so numbers have no gaps and are committed in their order. Whoever counts a change as
 well (:mod:`.changes`) does so first: then no two transactions wait for each other.
 
-The digest of a row is SHA-256 over its canonical JSON (RFC 8785) with the digest of the row before.
+:mod:`oat_trusted_filter.trail` says what the chain is made of, and checks it.
 """
 
 import hashlib
-import json
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, delete, func, select, update
 
 from oat_trusted_filter.backend.store.tables import audit, audit_head
+from oat_trusted_filter.trail import PURGE, Head, Row, canonical, digest_of
 
 #: Actor of what follows from evidence, rules or time.
 VERIFIER = "verifier"
-#: What the first row is chained to.
-BEGINNING = "0" * 64
 
 _CHUNK = 500
-_COLUMNS = (
-    "sequence", "at", "actor", "action", "region", "host", "details", "previous", "digest",
-)  # fmt: skip
+_COLUMNS = tuple(audit.c[name] for name in Row._fields)
 _NO_DETAILS: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -52,31 +48,6 @@ class Entry(NamedTuple):
     host: str = ""
     details: Mapping[str, Any] = _NO_DETAILS
     """JSON without floating-point numbers."""
-
-
-class Row(NamedTuple):
-    """A row of the trail."""
-
-    sequence: int
-    """From 1 without gaps."""
-    at: int
-    """Milliseconds since 1970."""
-    actor: str
-    action: str
-    region: str
-    host: str
-    details: str
-    """Canonical JSON."""
-    previous: str
-    """Digest of the row before, hexadecimal."""
-    digest: str
-
-
-class Head(NamedTuple):
-    """Where the trail ends."""
-
-    sequence: int
-    digest: str
 
 
 def record(
@@ -123,28 +94,55 @@ def head(connection: Connection) -> Head:
     return Head._make(connection.execute(query).one())
 
 
-def digest_of(row: Row) -> str:
-    """The digest a row has to have, hexadecimal."""
-    values = row._asdict()
-    del values["digest"]
-    values["details"] = json.loads(row.details)
-    return hashlib.sha256(canonical(values).encode()).hexdigest()
-
-
-def canonical(value: Any) -> str:
-    """RFC 8785, for values without floating-point numbers and keys in ASCII."""
-    return json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    )  # fmt: skip
-
-
 def everything(connection: Connection, after: int = 0) -> Iterator[Row]:
     """The rows after a number, read in chunks."""
-    columns = [audit.c[name] for name in _COLUMNS]
     while True:
-        query = select(*columns).where(audit.c.sequence > after).order_by(audit.c.sequence)
+        query = select(*_COLUMNS).where(audit.c.sequence > after).order_by(audit.c.sequence)
         rows = [Row._make(row) for row in connection.execute(query.limit(_CHUNK))]
         yield from rows
         if len(rows) < _CHUNK:
             return
         after = rows[-1].sequence
+
+
+def matching(
+    connection: Connection, after: int, limit: int, *, newest_first: bool, **wanted: str | None
+) -> list[Row]:
+    """Rows with these values.
+
+    :param after: number behind which to begin, in the direction asked for; 0: at its start.
+    :param wanted: column -> value; None: any.
+    """
+    order = audit.c.sequence.desc() if newest_first else audit.c.sequence
+    query = select(*_COLUMNS).order_by(order).limit(limit)
+    if after:
+        query = query.where(
+            audit.c.sequence < after if newest_first else audit.c.sequence > after
+        )  # fmt: skip
+    for name, value in wanted.items():
+        if value is not None:
+            query = query.where(audit.c[name] == value)
+    return [Row._make(row) for row in connection.execute(query)]
+
+
+def purge(connection: Connection, before: int, actor: str) -> int:
+    """Delete rows older than a moment; a new row tells which.
+
+    :param before: milliseconds since 1970.
+    :returns: how many were deleted.
+    """
+    # Locks the head: nobody adds a row in between.
+    connection.execute(update(audit_head).values(sequence=audit_head.c.sequence))
+    kept = connection.scalar(select(func.min(audit.c.sequence)).where(audit.c.at >= before))
+    through = (head(connection).sequence if kept is None else kept - 1)
+    row = next(iter(everything(connection, through - 1)), None) if through > 0 else None
+    if row is None or row.sequence != through:
+        return 0
+    record(
+        connection,
+        actor=actor,
+        action=PURGE,
+        details={"through": through, "digest": row.digest},
+    )
+    gone = connection.execute(delete(audit).where(audit.c.sequence <= through))
+    return int(gone.rowcount)

@@ -221,31 +221,25 @@ def rules_of(connection: Connection, version: int) -> Documents | None:
     return Documents(version, policies, reference_sets)
 
 
-def purge(connection: Connection, *, before: int, most: int) -> int:
-    """Delete old reports, and the boot logs and rules nothing refers to any more.
+def with_too_many(connection: Connection, *, before: int, most: int) -> list[int]:
+    """The bindings of which reports may be purged, as in :func:`purge_binding`."""
+    query = (
+        select(reports.c.host_id)
+        .group_by(reports.c.host_id)
+        .having((func.min(reports.c.at) < before) | (func.count() > most))
+    )
+    return list(connection.execute(query).scalars())
 
-    What a report that stays rests on stays too, and so does the last report of each host there is.
+
+def purge_binding(connection: Connection, host_id: int, *, before: int, most: int) -> int:
+    """Delete old reports of a binding.
+
+    What a report that stays rests on stays too, and so does the last report if the host is there.
 
     :param before: moment; older ones go.
-    :param most: reports that stay of each binding.
+    :param most: reports that stay.
     :returns: how many reports were deleted.
     """
-    gone = 0
-    for host_id in connection.execute(select(reports.c.host_id).distinct()).scalars().all():
-        gone += _purge_host(connection, host_id, before, most)
-    used = select(reports.c.rules)
-    connection.execute(delete(rule_versions).where(rule_versions.c.version.not_in(used)))
-    _drop_documents(connection)
-    connection.execute(
-        delete(boot_logs).where(
-            ~exists().where(verdicts.c.boot_log_digest == boot_logs.c.digest),
-            ~exists().where(reports.c.boot_log_digest == boot_logs.c.digest),
-        )
-    )
-    return gone
-
-
-def _purge_host(connection: Connection, host_id: int, before: int, most: int) -> int:
     mine = reports.c.host_id == host_id
     alive = connection.scalar(select(exists().where(verdicts.c.host_id == host_id)))
     newest = select(reports.c.id).where(mine).order_by(reports.c.id.desc())
@@ -261,6 +255,19 @@ def _purge_host(connection: Connection, host_id: int, before: int, most: int) ->
     )
     first = connection.scalar(rests_on) or first
     return int(connection.execute(delete(reports).where(mine, reports.c.id < first)).rowcount)
+
+
+def drop_unused(connection: Connection) -> None:
+    """Delete the boot logs and rules nothing refers to any more."""
+    used = select(reports.c.rules)
+    connection.execute(delete(rule_versions).where(rule_versions.c.version.not_in(used)))
+    _drop_documents(connection)
+    connection.execute(
+        delete(boot_logs).where(
+            ~exists().where(verdicts.c.boot_log_digest == boot_logs.c.digest),
+            ~exists().where(reports.c.boot_log_digest == boot_logs.c.digest),
+        )
+    )
 
 
 def _drop_documents(connection: Connection) -> None:

@@ -23,9 +23,9 @@ from oat_trusted_filter.backend.api.service import make_service
 from oat_trusted_filter.backend.settings import Settings
 from oat_trusted_filter.backend.signing import rotated
 from oat_trusted_filter.backend.store import hosts, migrate
-from oat_trusted_filter.backend.store.audit import BEGINNING
 from oat_trusted_filter.backend.store.engine import Store
 from oat_trusted_filter.backend.store.tables import audit_head, metadata
+from oat_trusted_filter.trail import BEGINNING
 from tests.unit.backend.attesting import AttestingHost
 
 #: When the tests take place, milliseconds since 1970.

@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from oat_trusted_filter import trail
 from oat_trusted_filter.backend.manage.credentials import create_token, create_user, keep_token
 from oat_trusted_filter.backend.store import audit, hosts
 from oat_trusted_filter.backend.store.credentials import ADMIN, READER
@@ -26,7 +27,7 @@ pytestmark = pytest.mark.every_database
 POLICY = {"secure_boot": "optional", "requirements": [{"kind": "platform", "pcrs": [7]}]}
 
 
-def trail(store, after=0):
+def rows_of(store, after=0):
     with store.read() as connection:
         return list(audit.everything(connection, after))
 
@@ -34,7 +35,7 @@ def trail(store, after=0):
 def acts(store, after=0):
     """Actor, action, host and details of the rows."""
     return [
-        (row.actor, row.action, row.host, json.loads(row.details)) for row in trail(store, after)
+        (row.actor, row.action, row.host, json.loads(row.details)) for row in rows_of(store, after)
     ]
 
 
@@ -50,20 +51,20 @@ def test_rows_are_chained(store):
                 connection, actor="ann", action="thing.do", host="höst", details={"b": n, "a": "ü"}
             )
         )
-    first, second, third = trail(store)
+    first, second, third = rows_of(store)
     assert [row.sequence for row in (first, second, third)] == [1, 2, 3]
-    assert (first.previous, second.previous) == (audit.BEGINNING, first.digest)
+    assert (first.previous, second.previous) == (trail.BEGINNING, first.digest)
     assert (third.previous, third.details) == (second.digest, '{"a":"ü","b":2}')
     for row in (first, second, third):
-        assert audit.digest_of(row) == row.digest
+        assert trail.digest_of(row) == row.digest
     with store.read() as connection:
         assert audit.head(connection) == (3, third.digest)
 
 
 def test_the_digest_does_not_change_from_release_to_release():
     """As sha256sum says it."""
-    row = audit.Row(7, 1, "ann", "host.approve", "r", "h", '{"x":["1",2]}', "0" * 64, "")
-    assert audit.digest_of(row) == (
+    row = trail.Row(7, 1, "ann", "host.approve", "r", "h", '{"x":["1",2]}', "0" * 64, "")
+    assert trail.digest_of(row) == (
         "23a3412679593f95420f898625131c8905016fe4d2a0fabb8ce6013c068ef039"
     )
 
@@ -75,7 +76,7 @@ def test_a_row_is_there_with_what_it_tells_of_or_neither_is(store):
 
     with pytest.raises(RuntimeError):
         store.write(work)
-    assert trail(store) == []
+    assert rows_of(store) == []
 
 
 def test_writers_at_once_make_one_chain(store):
@@ -87,7 +88,7 @@ def test_writers_at_once_make_one_chain(store):
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(work, range(4)))
-    rows = trail(store)
+    rows = rows_of(store)
     assert [row.sequence for row in rows] == list(range(1, 41))
     assert all(b.previous == a.digest for a, b in zip(rows, rows[1:], strict=False))
 
@@ -176,7 +177,7 @@ def test_an_expected_host_is_approved_by_the_verifier(store):
     store.write(lambda c: hosts.enrol(c, candidate, 1))
     assert [act[:3] for act in acts(store)] == [("verifier", "host.approve", "node-1")]
     store.write(lambda c: hosts.enrol(c, candidate, 2))
-    assert len(trail(store)) == 1
+    assert len(rows_of(store)) == 1
     other = candidate_of(AsHost("node-1"), ek_fingerprint=key, ak_public=b"another")
     store.write(lambda c: hosts.enrol(c, other, 3))
     assert acts(store)[1][1] == "host.renew"
@@ -191,6 +192,6 @@ def test_credentials(store):
         ("token.create", "dashboard"), ("user.create", "ann"),
     ]  # fmt: skip
     assert all(actor.startswith("oat-manage:") for actor, *_ in found)
-    for row in trail(store):
+    for row in rows_of(store):
         assert token not in row.details
         assert "horse" not in row.details

@@ -11,10 +11,13 @@
 # under the License.
 """The history: a report for each change and none else, and evidence that can be judged again."""
 
+from dataclasses import replace
+
 import pytest
 from sqlalchemy import func, select
 
 from oat_trusted_filter.backend.api import kept
+from oat_trusted_filter.backend.api.upkeep import purge_history
 from oat_trusted_filter.backend.store import reports
 from oat_trusted_filter.backend.store.tables import boot_logs, rule_documents, rule_versions
 from tests.unit.backend.test_ima import Machine, put_policy, take_list
@@ -243,7 +246,9 @@ def test_reports_there_are_not(place, number):
 
 
 def purge(place, *, before=0, most=1000):
-    return place.store.write(lambda c: reports.purge(c, before=before, most=most))
+    days = (place.clock() - before) / 86_400_000
+    settings = replace(place.settings, history_days=days, history_reports=most)
+    return purge_history(place.store, settings, place.clock())
 
 
 @pytest.mark.every_database

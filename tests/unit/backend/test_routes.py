@@ -64,6 +64,7 @@ def test_every_route_of_an_operator_says_so():
         "GET /v1/",
         "GET /healthz",
         "GET /healthcheck",
+        "GET /.well-known/jwks.json",
         "GET /v1/openapi.json",
         "POST /v1/enrolments",
         "PUT /v1/enrolments/{number}",

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from sqlalchemy import MetaData, func, inspect, select
 from sqlalchemy import table as named_table
 
+from oat_trusted_filter import trail
 from oat_trusted_filter.backend.store import audit, credentials, migrate
 from oat_trusted_filter.backend.store.engine import Store
 from oat_trusted_filter.backend.store.tables import metadata
@@ -117,7 +118,7 @@ def test_E8_the_history_begins_with_what_there_was(old_place):
         again = place.get(f"/v1/reports/{report['id']}/appraisal")
         assert again["level"] == report["level"]
     with place.store.read() as connection:
-        assert audit.head(connection) == (0, audit.BEGINNING)
+        assert audit.head(connection) == (0, trail.BEGINNING)
 
 
 def test_E8_nothing_was_lost(store):
