@@ -107,6 +107,8 @@ GRUB_PREFIXES = (b"grub_cmd: ", b"kernel_cmdline: ", b"module_cmdline: ")
 GRUB_PCR = 8
 #: systemd-stub extends PCR 12 with the command line it was started with and writes it as it is.
 STUB_PCR = 12
+# Parts of the kernel image, command line and credentials, extensions: with their names in UTF-16.
+_STUB_PCRS = range(11, 14)
 
 _IMAGE_HEAD = struct.Struct("<QQQQ")
 _VARIABLE_HEAD = struct.Struct("<16sQQ")
@@ -280,7 +282,7 @@ def describe_event(event: Event) -> str:
         except FormatError:
             text = "malformed variable"
     elif event.type in _TEXTS:
-        encoding = "utf-16-le" if event.pcr == STUB_PCR else "utf-8"
+        encoding = "utf-16-le" if event.pcr in _STUB_PCRS else "utf-8"
         text = event.data.decode(encoding, "replace").rstrip("\0")
     elif event.type == EV_SEPARATOR:
         text = event.data.hex()

@@ -139,8 +139,8 @@ class BootFacts:
     """Certificates of db that vouched for an image that was started."""
     uefi_debugger: Fact[bool] | None
     """Set if a firmware debugger was enabled."""
-    separators: tuple[int, ...]
-    """PCRs 0 to 7 that have exactly one separator."""
+    separators: Mapping[int, Fact[bytes]]
+    """By PCR, of 0 to 7 those with exactly one separator, which reports no error; its digest."""
     firmware_blobs: tuple[Fact[dict[str, bytes]], ...]
     """Digests of pieces of firmware."""
     boot_order: Fact[tuple[int, ...]] | None
@@ -168,11 +168,11 @@ def extract_facts(log: BootLog) -> BootFacts:
         },
         authorities=tuple(_authorities(events)),
         uefi_debugger=_debugger(events),
-        separators=tuple(
-            pcr
+        separators={
+            pcr: _fact(next(iter(found[0].digests.values())), found[0])
             for pcr in _SEPARATED_PCRS
             if len(found := _separators(events, pcr)) == 1 and not _is_error(found[0])
-        ),
+        },
         firmware_blobs=tuple(
             _fact(dict(event.digests), event)
             for event in events

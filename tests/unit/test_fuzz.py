@@ -86,7 +86,7 @@ def test_a_fault_is_found_and_made_small(faulty):
 
 
 def test_what_takes_too_long_is_a_fault(monkeypatch):
-    monkeypatch.setattr(driving, "_timed", lambda target, data: 0.06)
+    monkeypatch.setattr(driving, "_timed", lambda target, data, clock: 0.06)
 
     drive(TARGETS["quote"], bytes(64 * 1024 + 1))
     with pytest.raises(TooSlow):

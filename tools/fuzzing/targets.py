@@ -27,6 +27,7 @@ from oat_trusted_filter.backend.enrolment.certificate import (
 )
 from oat_trusted_filter.tcg.algorithms import digest_size
 from oat_trusted_filter.tcg.attestation import parse_quote
+from oat_trusted_filter.tcg.authenticode import image_digests
 from oat_trusted_filter.tcg.errors import FormatError, SignatureError
 from oat_trusted_filter.tcg.events import describe_event
 from oat_trusted_filter.tcg.file_signature import parse_file_signature
@@ -35,6 +36,7 @@ from oat_trusted_filter.tcg.public import check_attestation_key, parse_public, v
 from oat_trusted_filter.tcg.signature import TPM_ALG_RSAPSS, parse_signature
 from oat_trusted_filter.tcg.signature_database import parse_signature_database
 from tests.lab.boots import BOOTS, BOOTS_DIR, DERIVED_BOOTS, Boot
+from tests.lab.images import efi_image
 from tests.lab.measuring import Kernel
 from tests.lab.quotes import SigningKey, quote, select
 from tests.unit.enrolment import test_certificate as certificates
@@ -183,6 +185,11 @@ def _databases() -> list[bytes]:
     ]
 
 
+def _images() -> list[bytes]:
+    sections = {".text": b"code" * 16, ".linux": b"kernel"}
+    return [efi_image(sections, plus=plus, signature=b"s" * 72) for plus in (False, True)]
+
+
 TARGETS = {
     "quote": Target(_quote, lambda: [message for message, _ in _signed()]),
     "signature": Target(_signature, lambda: [signature for _, signature in _signed()]),
@@ -192,6 +199,7 @@ TARGETS = {
     "ima-log": Target(_ima_log, _ima_logs),
     "file-signature": Target(parse_file_signature, _file_signatures),
     "ek-certificate": Target(_ek_certificate, _ek_certificates, (CertificateRefused,)),
+    "efi-image": Target(lambda data: image_digests(data, "sha256"), _images),
     "policy": Target(_document(policy.from_document), _policies, (DocumentError,)),
     "reference-set": Target(_document(reference.from_document), _references, (DocumentError,)),
 }

@@ -54,7 +54,12 @@ def test_facts_of_the_databases_are_those_of_the_firmware():
         "PK": 1, "KEK": 2, "db": 2, "dbx": 1,
     }  # fmt: skip
     assert {fact.value.fingerprint for fact in FACTS.authorities} <= certificates("db")
-    assert FACTS.separators == tuple(range(8))
+    assert list(FACTS.separators) == list(range(8))
+    events = read_boot_log(Boot("machine-a").boot_log).log.events
+    for pcr, separator in FACTS.separators.items():
+        event = events[separator.event]
+        assert (event.pcr, event.data) == (pcr, bytes(4))
+        assert separator.value in event.digests.values()
 
 
 def test_D3_1_secure_boot_without_an_authority_is_not_believed():
@@ -207,4 +212,4 @@ def test_7_a_dynamic_launch_shows_in_the_pcrs():
 def test_an_empty_log_has_no_facts():
     facts = extract_facts(parsed([]))
 
-    assert (facts.secure_boot, facts.boot_order, facts.separators) == (None, None, ())
+    assert (facts.secure_boot, facts.boot_order, facts.separators) == (None, None, {})

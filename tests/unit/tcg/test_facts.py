@@ -21,15 +21,19 @@ from oat_trusted_filter.tcg.bootlog import Event, replay
 from oat_trusted_filter.tcg.errors import FormatError
 from oat_trusted_filter.tcg.events import (
     EV_EFI_ACTION,
+    EV_EFI_BOOT_SERVICES_APPLICATION,
     EV_EFI_PLATFORM_FIRMWARE_BLOB,
     EV_EFI_VARIABLE_AUTHORITY,
+    EV_EFI_VARIABLE_BOOT,
     EV_EFI_VARIABLE_DRIVER_CONFIG,
     EV_IPL,
+    EV_S_CRTM_VERSION,
     EV_SEPARATOR,
     STUB_PCR,
     check_event_data,
     describe_event,
     event_type_name,
+    variable,
 )
 from oat_trusted_filter.tcg.facts import extract_facts
 from tests.lab.boots import BOOTS
@@ -196,3 +200,66 @@ def test_any_image_path_can_be_described(path):
     event = Event(1, 4, 0x80000003, {}, struct.pack("<QQQQ", 0, 0, 0, len(path)) + path)
 
     assert describe_event(event).isprintable()
+
+
+def test_what_is_no_variable_is_refused_and_named():
+    name = "BootOrder".encode("utf-16-le")
+    head = GLOBAL + struct.pack("<QQ", 9, 2)
+    for data in (b"", head + name, head + name + b"\0\0\0", head + b"\x00\xd8" * 9 + b"\0\0"):
+        event = measured(1, EV_EFI_VARIABLE_BOOT, data)
+        with pytest.raises(FormatError) as refused:
+            variable(event)
+        assert refused.value.code == "boot-log-event-data"
+        assert describe_event(event) == "malformed variable"
+
+
+def test_a_boot_order_of_half_a_number_is_none():
+    name = "BootOrder".encode("utf-16-le")
+    data = GLOBAL + struct.pack("<QQ", 9, 3) + name + b"\1\0\2"
+    odd = measured(1, EV_EFI_VARIABLE_BOOT, data)
+
+    assert extract_facts(parsed([odd])).boot_order is None
+
+
+def test_other_variables_of_pcr_7_say_nothing():
+    events = [secure_boot(b"\1", "AuditMode"), secure_boot(b"\1"), separator()]
+
+    facts = extract_facts(parsed(events))
+
+    assert facts.secure_boot.event == 2
+    assert facts.databases == {}
+
+
+def node(kind, subtype, body):
+    return struct.pack("<BBH", kind, subtype, 4 + len(body)) + body
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        (node(4, 6, bytes(16)), "FvFile(00000000-0000-0000-0000-000000000000)"),
+        (node(4, 3, bytes(20)), "VenMedia(00000000-0000-0000-0000-000000000000)"),
+        (node(2, 1, bytes(8)) + node(4, 4, "x".encode("utf-16-le")), "x"),
+        (node(0x7F, 0xFF, b"") + node(4, 4, b"x\0"), "image without a path"),
+        (node(4, 6, b"short"), "image without a path"),
+        (node(4, 4, b"\x00\xd8"), "image without a path"),
+        (b"\4\4\0\0", "image without a path"),
+        (b"", "image without a path"),
+    ],
+)
+def test_an_image_has_the_path_its_nodes_name(path, text):
+    data = struct.pack("<QQQQ", 0, 0, 0, len(path)) + path
+
+    assert describe_event(measured(4, EV_EFI_BOOT_SERVICES_APPLICATION, data, over=b"i")) == text
+
+
+def test_events_are_described():
+    def described(pcr, kind, data):
+        return describe_event(measured(pcr, kind, data))
+
+    assert described(0, EV_S_CRTM_VERSION, "1.2\0".encode("utf-16-le")) == "1.2"
+    assert described(11, EV_IPL, ".linux\0".encode("utf-16-le")) == ".linux"
+    assert described(9, EV_IPL, b"(hd0)/x\0") == "(hd0)/x"
+    assert described(0, EV_SEPARATOR, bytes(4)) == "00000000"
+    assert described(0, 0x7, b"\1") == ""
+    assert describe_event(measured(4, EV_EFI_BOOT_SERVICES_APPLICATION, b"")).startswith("image")

@@ -12,6 +12,7 @@
 """What the formats may cost, and that no bytes make a parser fail in another way than it says."""
 
 import functools
+import hashlib
 import struct
 import time
 
@@ -110,6 +111,13 @@ def test_A8_D8_a_key_a_quote_or_a_signature_with_bytes_changed_is_read_or_refuse
             assert parsed == parse_signature(signature)
 
     check()
+
+
+def test_a_single_pcr_has_a_digest_of_its_own():
+    values = Boot("machine-a").pcrs
+    for pcr in (0, 23):
+        digest = pcr_digest(select(("sha256",), ("sha256",), [pcr]), values, "sha256")
+        assert digest == hashlib.sha256(values["sha256"][pcr]).digest()
 
 
 @pytest.mark.parametrize("length", [0, 19, 21, 31, 33])

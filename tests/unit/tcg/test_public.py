@@ -12,11 +12,13 @@
 """TPM2B_PUBLIC, and which keys may attest."""
 
 import hashlib
+import struct
+from dataclasses import replace
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from oat_trusted_filter.tcg.errors import AttestationKeyError, FormatError
+from oat_trusted_filter.tcg.errors import AttestationKeyError, FormatError, SignatureError
 from oat_trusted_filter.tcg.public import (
     TPM_ECC_NIST_P384,
     TPMA_DECRYPT,
@@ -27,9 +29,16 @@ from oat_trusted_filter.tcg.public import (
     TPMA_SIGN,
     check_attestation_key,
     parse_public,
+    signing_bank,
+    verify_signature,
 )
-from oat_trusted_filter.tcg.signature import TPM_ALG_ECDSA, TPM_ALG_RSASSA
-from tests.lab.quotes import ATTRIBUTES, SigningKey
+from oat_trusted_filter.tcg.signature import (
+    TPM_ALG_ECDSA,
+    TPM_ALG_RSASSA,
+    Signature,
+    parse_signature,
+)
+from tests.lab.quotes import ATTRIBUTES, SigningKey, sized
 
 
 @pytest.fixture(scope="module")
@@ -127,3 +136,55 @@ def test_a_point_that_is_not_on_the_curve_is_refused(ecc_key):
         parse_public(ecc_key.public[:-1] + bytes([ecc_key.public[-1] ^ 1]))
 
     assert refused.value.code == "public-key"
+
+
+def malformed(data):
+    with pytest.raises(FormatError) as refused:
+        parse_public(data)
+    return refused.value.code
+
+
+def test_bytes_behind_the_key_are_refused_also_inside_the_size(ecc_key):
+    assert malformed(sized(ecc_key.public[2:] + b"x")) == "public-trailing-bytes"
+
+
+def test_a_modulus_of_another_size_than_it_says_is_refused(rsa_key):
+    modulus = rsa_key.public[-256:]
+    head = rsa_key.public[2:-264]
+    for bits, number in ((2040, modulus), (2048, modulus[1:]), (512, modulus[:64])):
+        area = head + struct.pack(">HI", bits, 0) + sized(number)
+        assert malformed(sized(area)) == "public-key"
+
+
+def test_a_kdf_that_names_a_hash_is_read_past(ecc_key):
+    area = bytearray(ecc_key.public[2:])
+    kdf = len(area) - 2 * 34 - 2
+    assert area[kdf : kdf + 2] == b"\0\x10"
+    area[kdf : kdf + 2] = b"\0\x20\0\x0b"
+
+    assert parse_public(sized(bytes(area))).key == parse_public(ecc_key.public).key
+
+
+def test_A8_a_hash_or_a_curve_that_does_not_attest_verifies_nothing(ecc_key):
+    public = parse_public(ecc_key.public)
+    signature = parse_signature(ecc_key.sign(b"message"))
+    verify_signature(public, b"message", signature)
+    sha1 = replace(public, scheme_hash=4)
+    with pytest.raises(SignatureError, match="does not sign"):
+        verify_signature(sha1, b"message", Signature(signature.scheme, 4, r=1, s=1))
+    other = replace(public, curve=5)
+    with pytest.raises(SignatureError, match="do not attest"):
+        verify_signature(other, b"message", signature)
+
+
+def test_a_key_without_a_scheme_has_no_hash(ecc_key):
+    for bank in (None, 0x12):
+        with pytest.raises(FormatError) as refused:
+            signing_bank(replace(parse_public(ecc_key.public), scheme_hash=bank))
+        assert refused.value.code == "public-scheme"
+
+
+def test_a_name_needs_a_hash_that_is_known(ecc_key):
+    with pytest.raises(FormatError) as refused:
+        _ = replace(parse_public(ecc_key.public), name_alg=0x12).name
+    assert refused.value.code == "public-name-algorithm"
