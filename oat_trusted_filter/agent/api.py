@@ -23,6 +23,7 @@ from oat_trusted_filter.agent.errors import AnswerError
 from oat_trusted_filter.agent.evidence import BootLogFile, SignedPcrs
 from oat_trusted_filter.agent.ima_log import ImaLogPart
 from oat_trusted_filter.client.http import AttestationClient
+from oat_trusted_filter.tcg.nv import TAG_INDEX
 
 #: Seconds between rounds the backend may ask for; anything else is a slip and is cut to this.
 SHORTEST_INTERVAL = 0.1
@@ -52,6 +53,8 @@ class Judgement:
     """Seconds until the backend wants evidence again."""
     ima_offset: int | None = None
     """Where the next part of the IMA log has to begin; None: it is not wanted."""
+    tag_contents: bytes | None = None
+    """What the NV index for tags has to hold and does not; None: nothing to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,13 +150,18 @@ class BackendApi:
                     "data": _b64(boot_log.data) if with_log else None,
                 },
                 **_ima_log(ima),
+                **_tags(signed.tags),
             },
         )
         level = _string(answer, "level")
         if level not in LEVELS:
             raise AnswerError(f"the backend says level {level!r}")
         return Judgement(
-            level, _findings(answer.get("findings")), _interval(answer), ima_offset(answer)
+            level,
+            _findings(answer.get("findings")),
+            _interval(answer),
+            ima_offset(answer),
+            _tag_contents(answer),
         )
 
     def enrol(self, request: EnrolmentRequest) -> EnrolmentChallenge:
@@ -215,6 +223,27 @@ def _ima_log(part: ImaLogPart | None) -> dict[str, Any]:
     if part is None:
         return {}
     return {"ima_log": {"offset": part.offset, "data": _b64(part.data), "more": part.more}}
+
+
+def _tags(certified: tuple[bytes, bytes] | None) -> dict[str, Any]:
+    if certified is None:
+        return {}
+    certification, signature = certified
+    return {"tags": {"certification": _b64(certification), "signature": _b64(signature)}}
+
+
+def _tag_contents(answer: Mapping[str, Any]) -> bytes | None:
+    value = answer.get("tag_contents")
+    if value is None:
+        return None
+    try:
+        contents = bytes.fromhex(value)
+    except (TypeError, ValueError):
+        contents = b""
+    # It will be written into the TPM.
+    if len(contents) != TAG_INDEX.size:
+        raise AnswerError(f"the backend wants {value!r} in the NV index for tags")
+    return contents
 
 
 def _set_ones(**fields: str | None) -> dict[str, str]:

@@ -12,11 +12,12 @@
 """One round: evidence to the backend, enrolment on the way if the backend wants it."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from oat_trusted_filter.agent.api import LEVELS, BackendApi, Challenge, Judgement, ima_offset
 from oat_trusted_filter.agent.attestation_key import AttestationKeyCache, attestation_key
 from oat_trusted_filter.agent.enrolment import enrol, open_tpm
+from oat_trusted_filter.agent.errors import TpmError
 from oat_trusted_filter.agent.evidence import (
     BOOT_LOG_LARGEST,
     BootLogFile,
@@ -26,6 +27,7 @@ from oat_trusted_filter.agent.evidence import (
 )
 from oat_trusted_filter.agent.ima_log import read_ima_log
 from oat_trusted_filter.agent.settings import Settings
+from oat_trusted_filter.agent.tags import certify_tags, write_tags
 from oat_trusted_filter.client.http import BackendRefused
 from oat_trusted_filter.tcg.ima import MAX_PART_BYTES
 
@@ -76,6 +78,7 @@ class Attester:
         self._key = AttestationKeyCache()
         self._known_log = ""
         self._ima_offset: int | None = None
+        self._look_for_tags = True
         self._tried_other_key = False
         self._tried_token: str | None = None
 
@@ -136,6 +139,12 @@ class Attester:
         return False
 
     def _attest(self, boot_log: BootLogFile) -> Outcome:
+        judgement = self._judgement(boot_log)
+        if judgement.tag_contents is not None and self._wrote(judgement.tag_contents):
+            judgement = self._judgement(boot_log)
+        return _outcome(judgement)
+
+    def _judgement(self, boot_log: BootLogFile) -> Judgement:
         settings = self._settings
         challenge = self._api.challenge()
         with (
@@ -143,10 +152,26 @@ class Attester:
             attestation_key(tpm, settings.ak_algorithm, self._key) as key,
         ):
             signed = sign_pcrs(tpm, key, challenge.pcrs, challenge.nonce)
+            if self._look_for_tags:
+                tags = certify_tags(tpm, key, challenge.nonce)
+                self._look_for_tags = tags is not None
+                signed = replace(signed, tags=tags)
         # The TPM is free again: what follows waits for the network.
         judgement = self._submit(challenge, signed, boot_log)
         self._tried_other_key = False
-        return _outcome(judgement)
+        return judgement
+
+    def _wrote(self, tag_contents: bytes) -> bool:
+        """Whether the tags could be written into the TPM; the log says why not."""
+        self._look_for_tags = True
+        try:
+            with open_tpm(self._settings) as tpm:
+                write_tags(tpm, tag_contents)
+        except TpmError as error:
+            LOG.warning("the tags of this host are not in its TPM: [%s] %s", error.code, error)
+            return False
+        LOG.info("the tags of this host were written into its TPM")
+        return True
 
     def _submit(
         self, challenge: Challenge, signed: SignedPcrs, boot_log: BootLogFile

@@ -56,7 +56,7 @@ class TpmError(AgentError):
     Codes: ``tpm-tcti`` (the configuration names no TPM), ``tpm-unreachable``, ``tpm-not-started``,
     ``tpm-authorization`` (password of a hierarchy), ``tpm-memory`` (all slots taken),
     ``tpm-lockout``, ``tpm-no-endorsement-key``, ``tpm-answer`` (not what the specification says),
-    ``tpm-pcrs-moving``, ``tpm-activation``, ``tpm-refused`` (anything else).
+    ``tpm-nv-taken``, ``tpm-pcrs-moving``, ``tpm-activation``, ``tpm-refused`` (anything else).
 
     :param rc: response code of the TPM or the stack, if there was one.
     """

@@ -41,6 +41,8 @@ class SignedPcrs:
     signature: bytes
     """TPMT_SIGNATURE."""
     pcrs: dict[str, dict[int, bytes]]
+    tags: tuple[bytes, bytes] | None = None
+    """What the TPM certifies of the NV index for tags: TPMS_ATTEST and TPMT_SIGNATURE."""
 
 
 @dataclass(frozen=True, slots=True)

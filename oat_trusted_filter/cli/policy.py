@@ -52,6 +52,18 @@ def _ima(value: Any) -> str:
     return ", ".join(parts)
 
 
+def _tags(value: Any) -> str:
+    if not isinstance(value, Mapping):
+        return plain(value)
+    require = value.get("require")
+    parts = []
+    if isinstance(require, Mapping):
+        parts = [f"{plain(name)}: {plain(values)}" for name, values in require.items()]
+    if value.get("nvram") == "required":
+        parts.append("held by the TPM")
+    return "; ".join(parts)
+
+
 _COLUMNS = (
     Column("name"),
     Column("secure_boot"),
@@ -60,6 +72,7 @@ _COLUMNS = (
     Column("images"),
     Column("dynamic_launch"),
     Column("ima", text=_ima),
+    Column("tags", text=_tags),
     Column("certificates", text=_certificates, long=True),
     Column("dbx_minimum", text=_count, long=True),
 )

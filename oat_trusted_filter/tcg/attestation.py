@@ -9,21 +9,23 @@
 # WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 # License for the specific language governing permissions and limitations
 # under the License.
-"""What a TPM signs: TPMS_ATTEST with a quote in it.
+"""What a TPM signs: TPMS_ATTEST with a quote, or with the contents of an NV index, in it.
 
 Source: TCG TPM 2.0 Library, Part 2 (Structures), sections 10.12.12 TPMS_ATTEST, 10.12.1
-TPMS_QUOTE_INFO, 10.11.1 TPMS_CLOCK_INFO, 10.9.7 TPML_PCR_SELECTION, 10.6.2 TPMS_PCR_SELECTION. All
-integers are big-endian.
+TPMS_QUOTE_INFO, 10.12 TPMS_NV_CERTIFY_INFO, 10.11.1 TPMS_CLOCK_INFO, 10.9.7 TPML_PCR_SELECTION,
+10.6.2 TPMS_PCR_SELECTION. All integers are big-endian.
 """
 
 import functools
 import struct
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from oat_trusted_filter.tcg.algorithms import bank_name
 from oat_trusted_filter.tcg.errors import FormatError
 
 TPM_GENERATED_VALUE = 0xFF544347
+TPM_ST_ATTEST_NV = 0x8014
 TPM_ST_ATTEST_QUOTE = 0x8018
 
 _U16 = struct.Struct(">H")
@@ -90,6 +92,36 @@ class Quote:
     pcr_digest: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class NvCertification:
+    """TPMS_ATTEST of type TPM_ST_ATTEST_NV."""
+
+    raw: bytes
+    """The signed bytes."""
+    qualified_signer: bytes
+    extra_data: bytes
+    """The nonce the caller gave."""
+    clock_info: ClockInfo
+    firmware_version: int
+    """Vendor specific; true only if the key is in the endorsement or platform hierarchy."""
+    index_name: bytes
+    """Name of the NV index, see :mod:`.nv`."""
+    offset: int
+    """Byte of the index at which ``contents`` begin."""
+    contents: bytes
+
+
+class _Head(NamedTuple):
+    """What all attestations begin with."""
+
+    qualified_signer: bytes
+    extra_data: bytes
+    clock_info: ClockInfo
+    firmware_version: int
+    end: int
+    """Offset behind it."""
+
+
 def parse_quote(data: bytes) -> Quote:
     """Take a quote apart.
 
@@ -98,46 +130,80 @@ def parse_quote(data: bytes) -> Quote:
         ``quote-type``, ``quote-clock`` or ``quote-selection``.
     """
     try:
-        return _parse(data)
+        head = _head(data, TPM_ST_ATTEST_QUOTE, "quote")
+        selections, offset = _selections(data, head.end)
+        pcr_digest, offset = _sized(data, offset, "quote")
     except struct.error:
         raise FormatError("quote-truncated", "the quote ends in the middle of a field") from None
+    _check_end(data, offset, "quote")
+    return Quote(data, *head[:-1], selections=selections, pcr_digest=pcr_digest)
 
 
-def _parse(data: bytes) -> Quote:
-    magic, kind = _HEAD.unpack_from(data, 0)
-    if magic != TPM_GENERATED_VALUE:
-        raise FormatError("quote-magic", f"the quote begins with {magic:#010x}, not with TPM magic")
-    if kind != TPM_ST_ATTEST_QUOTE:
-        raise FormatError("quote-type", f"the attestation has type {kind:#06x}, it is not a quote")
-    qualified_signer, offset = _sized(data, _HEAD.size)
-    extra_data, offset = _sized(data, offset)
-    clock, resets, restarts, safe, firmware = _CLOCK_AND_FIRMWARE.unpack_from(data, offset)
-    if safe > 1:
-        raise FormatError("quote-clock", f"the clock's safe flag is {safe}, it must be 0 or 1")
-    selections, offset = _selections(data, offset + _CLOCK_AND_FIRMWARE.size)
-    pcr_digest, offset = _sized(data, offset)
-    if offset != len(data):
+def parse_nv_certification(data: bytes) -> NvCertification:
+    """Take apart what TPM2_NV_Certify has signed.
+
+    :param data: the bytes of TPMS_ATTEST, without the size of TPM2B_ATTEST.
+    :raises FormatError: ``certification-truncated``, ``certification-trailing-bytes``,
+        ``certification-magic``, ``certification-type`` or ``certification-clock``.
+    """
+    try:
+        head = _head(data, TPM_ST_ATTEST_NV, "certification")
+        index_name, offset = _sized(data, head.end, "certification")
+        (nv_offset,) = _U16.unpack_from(data, offset)
+        contents, offset = _sized(data, offset + _U16.size, "certification")
+    except struct.error:
         raise FormatError(
-            "quote-trailing-bytes", f"{len(data) - offset} bytes are left over after the quote"
-        )
-    return Quote(
-        raw=data,
-        qualified_signer=qualified_signer,
-        extra_data=extra_data,
-        clock_info=ClockInfo(clock, resets, restarts, bool(safe)),
-        firmware_version=firmware,
-        selections=selections,
-        pcr_digest=pcr_digest,
+            "certification-truncated", "the certification ends in the middle of a field"
+        ) from None
+    _check_end(data, offset, "certification")
+    return NvCertification(
+        data, *head[:-1], index_name=index_name, offset=nv_offset, contents=contents
     )
 
 
-def _sized(data: bytes, offset: int) -> tuple[bytes, int]:
+def _head(data: bytes, wanted: int, what: str) -> _Head:
+    """The head of an attestation of this type.
+
+    :param what: names it, in codes and for people.
+    """
+    magic, kind = _HEAD.unpack_from(data, 0)
+    if magic != TPM_GENERATED_VALUE:
+        raise FormatError(
+            f"{what}-magic", f"the {what} begins with {magic:#010x}, not with TPM magic"
+        )
+    if kind != wanted:
+        raise FormatError(
+            f"{what}-type", f"the attestation has type {kind:#06x}, it is not a {what}"
+        )
+    qualified_signer, offset = _sized(data, _HEAD.size, what)
+    extra_data, offset = _sized(data, offset, what)
+    clock, resets, restarts, safe, firmware = _CLOCK_AND_FIRMWARE.unpack_from(data, offset)
+    if safe > 1:
+        raise FormatError(f"{what}-clock", f"the clock's safe flag is {safe}, it must be 0 or 1")
+    return _Head(
+        qualified_signer,
+        extra_data,
+        ClockInfo(clock, resets, restarts, bool(safe)),
+        firmware,
+        offset + _CLOCK_AND_FIRMWARE.size,
+    )
+
+
+def _check_end(data: bytes, offset: int, what: str) -> None:
+    if offset != len(data):
+        raise FormatError(
+            f"{what}-trailing-bytes",
+            f"{len(data) - offset} bytes are left over after the {what}",
+        )
+
+
+def _sized(data: bytes, offset: int, what: str) -> tuple[bytes, int]:
     """The bytes of a TPM2B at this offset, and the offset behind it."""
     (size,) = _U16.unpack_from(data, offset)
     end = offset + 2 + size
     if end > len(data):
         raise FormatError(
-            "quote-truncated", f"a field of {size} bytes at {offset} goes beyond the quote"
+            f"{what}-truncated", f"a field of {size} bytes at {offset} goes beyond the {what}"
         )
     return data[offset + 2 : end], end
 

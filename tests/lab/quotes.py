@@ -25,9 +25,11 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from oat_trusted_filter.tcg.algorithms import BANKS, new_hash
 from oat_trusted_filter.tcg.attestation import (
     TPM_GENERATED_VALUE,
+    TPM_ST_ATTEST_NV,
     TPM_ST_ATTEST_QUOTE,
     PcrSelection,
 )
+from oat_trusted_filter.tcg.nv import TAG_INDEX
 from oat_trusted_filter.tcg.pcr import PcrValues, pcr_digest
 from oat_trusted_filter.tcg.public import (
     TPM_ALG_ECC,
@@ -162,4 +164,22 @@ def quote(
         else new_hash(key.bank).digest()
     )
     message = attest(nonce, selections, digest, **fields)
+    return message, key.sign(message)
+
+
+def certify(
+    key: SigningKey,
+    nonce: bytes,
+    contents: bytes,
+    *,
+    name: bytes = TAG_INDEX.name,
+    offset: int = 0,
+    magic: int = TPM_GENERATED_VALUE,
+    kind: int = TPM_ST_ATTEST_NV,
+    safe: int = 1,
+) -> tuple[bytes, bytes]:
+    """What TPM2_NV_Certify makes of an NV index with these contents, and its signature."""
+    message = struct.pack(">IH", magic, kind) + sized(b"signer") + sized(nonce)
+    message += struct.pack(">QIIBQ", 1000, 1, 0, safe, 7)
+    message += sized(name) + struct.pack(">H", offset) + sized(contents)
     return message, key.sign(message)

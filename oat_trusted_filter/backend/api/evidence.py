@@ -45,6 +45,7 @@ from oat_trusted_filter.backend.api.rules import (
     milliseconds,
     moment_of,
     parsed_state,
+    tags_json,
 )
 from oat_trusted_filter.backend.api.service import Service
 from oat_trusted_filter.backend.api.submission import Submission, read_submission
@@ -55,12 +56,14 @@ from oat_trusted_filter.backend.appraisal.records import (
     Binding,
     Evidence,
     EvidenceRefused,
+    HostTags,
     ImaOffsetNeeded,
     ImaState,
     Policy,
     PreviousState,
     Verdict,
 )
+from oat_trusted_filter.backend.appraisal.tags import missing
 from oat_trusted_filter.backend.store import hosts, verdicts
 from oat_trusted_filter.backend.store import ima as ima_store
 from oat_trusted_filter.backend.store.errors import Overtaken
@@ -92,6 +95,8 @@ class Round:
     """Where the next part of the IMA log has to begin; None: it is not wanted."""
     interval: float
     """Seconds until the next one."""
+    tag_contents: bytes | None
+    """What the NV index for tags has to hold and does not; None: nothing to do."""
 
 
 def submit(service: Service, req: falcon.Request, resp: falcon.Response) -> None:
@@ -117,6 +122,7 @@ def submit(service: Service, req: falcon.Request, resp: falcon.Response) -> None
             "expires_at": moment(outcome.deadline),
             "interval": done.interval,
             "ima_offset": done.ima_offset,
+            "tag_contents": None if done.tag_contents is None else done.tag_contents.hex(),
         },
     )
 
@@ -139,10 +145,13 @@ def _judge_and_store(service: Service, submission: Submission) -> Round:
         if allowed is not None:
             stored = ima_store.load(connection, subject.host_id)
             known = ima.state_by(connection, subject.host_id, stored, allowed)
+    tags = service.tags.reader.tags_of(subject, now)
     refused: EvidenceRefused | None = None
     verdict: Verdict | None = None
     try:
-        verdict = _appraise(submission, subject, rules, demand, log, now, known, allowed)  # 3
+        verdict = _appraise(
+            submission, subject, rules, demand, log, now, known, allowed, tags
+        )  # 3
         outcome = _outcome(service, submission, subject, rules, verdict, now)
         change = None if verdict.ima is None else ima.change_by(verdict.ima, stored)
     except ImaOffsetNeeded as error:
@@ -175,7 +184,9 @@ def _judge_and_store(service: Service, submission: Submission) -> Round:
     reached = None if verdict.ima is None else verdict.ima.state
     offset = 0 if reached is None else reached.offset
     interval = _interval(service, demand, reached)
-    return Round(outcome, None if allowed is None else offset, interval)
+    return Round(
+        outcome, None if allowed is None else offset, interval, missing(demand.tags, verdict.tags)
+    )
 
 
 def _interval(service: Service, demand: Policy, reached: ImaState | None) -> float:
@@ -206,6 +217,7 @@ def _appraise(
     now: int,
     known: ImaState | None,
     allowed: AllowList | None,
+    tags: HostTags | None,
 ) -> Verdict:
     """Step 3.
 
@@ -230,6 +242,7 @@ def _appraise(
         cast(ReadBootLog, log),
         known,
         allowed,
+        tags,
     )
     # A stranger who finds a fault of the verifier must not cost the host its trust with it.
     if verdict.state is None and not _speaks(subject.ak_public, evidence):
@@ -266,6 +279,7 @@ def _outcome(
         pcrs=submission.pcrs_json if proven else None,
         boot_log_digest=submission.boot_log_digest if proven else None,
         challenged_at=submission.challenge.issued_at,
+        tags=tags_json(verdict.tags),
     )
 
 

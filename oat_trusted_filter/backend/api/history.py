@@ -26,6 +26,7 @@ from oat_trusted_filter.backend.api.rules import (
     parsed,
     parsed_override,
     parsed_state,
+    parsed_tags,
 )
 from oat_trusted_filter.backend.appraisal import appraise
 from oat_trusted_filter.backend.appraisal.boot_log import ReadBootLog
@@ -108,6 +109,7 @@ class Again:
                 parsed_state(then.tpm_state),
                 self.kept.ima,
                 challenged_at,
+                parsed_tags(then.tags),
             )
         evidence = Evidence(
             self.report.region,
@@ -119,6 +121,7 @@ class Again:
             log.data,
             self._ima_part(demand),
             challenged_at,
+            self.kept.tags,
         )
         binding = Binding(
             self.report.region,
@@ -136,6 +139,7 @@ class Again:
             moment,
             read_log,
             self.kept.ima,
+            tags=parsed_tags(then.tags).tags,
         )
 
     def _ima_part(self, demand: Policy) -> ImaPart | None:

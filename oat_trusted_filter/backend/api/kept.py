@@ -24,6 +24,7 @@ import msgspec
 from oat_trusted_filter.backend.appraisal.records import (
     ImaPart,
     ImaState,
+    TagCertification,
     Verdict,
 )
 from oat_trusted_filter.backend.store.verdicts import Subject
@@ -63,6 +64,7 @@ class Kept(msgspec.Struct, omit_defaults=True):
     """What was known of the IMA log, with the part that was taken in."""
     ima_part: ImaPart | None = None
     """A part that was refused; None: the state is that after the part."""
+    tags: TagCertification | None = None
     incomplete: bool = False
     """A log was too large to be kept."""
 
@@ -102,6 +104,7 @@ def packed(
             subject.tpm_state,
         ),
         ima=None if result is None else result.state,
+        tags=evidence.tags,
     )
     if verdict is None:
         kept.boot_log = log

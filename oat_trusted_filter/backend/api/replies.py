@@ -123,6 +123,7 @@ class Judgement(msgspec.Struct):
     expires_at: str | None
     interval: float
     ima_offset: int | None
+    tag_contents: str | None
 
 
 class OverrideDocument(msgspec.Struct):

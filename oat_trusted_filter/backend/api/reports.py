@@ -29,7 +29,7 @@ from oat_trusted_filter.backend.api.history import Again
 from oat_trusted_filter.backend.api.problems import Problem
 from oat_trusted_filter.backend.api.rules import findings_json, milliseconds
 from oat_trusted_filter.backend.api.service import Service
-from oat_trusted_filter.backend.appraisal.expiry import EXPIRING
+from oat_trusted_filter.backend.appraisal.expiry import WARNINGS
 from oat_trusted_filter.backend.store import reports
 from oat_trusted_filter.backend.store.reports import Report
 
@@ -186,7 +186,7 @@ def differences(
 def _said(report: Report) -> tuple[str, list[Any]]:
     """What a report says, but for warnings that depend on an option."""
     findings = msgspec.json.decode(report.findings)
-    return report.level, [finding for finding in findings if finding["code"] != EXPIRING]
+    return report.level, [finding for finding in findings if finding["code"] not in WARNINGS]
 
 
 def _existing(connection: Connection, number: str) -> Report:

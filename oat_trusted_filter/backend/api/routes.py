@@ -192,12 +192,13 @@ ROUTES = (
     Route(
         "PUT", "/v1/hosts/{name}/tags", ADMIN, tags.assign,
         body=tags.AssignBody, reply=replies.HostTagsDocument,
-        problems=(*_HOST, "host-pending", "tag-not-created"), passed_on=(400,), regional=True,
+        problems=(*_HOST, "host-pending", "tag-not-created", "service-busy"), passed_on=(400,),
+        regional=True,
     ),
     Route(
         "DELETE", "/v1/hosts/{name}/tags", ADMIN, tags.revoke,
         status=204, query=queries.RegionQuery,
-        problems=(*_HOST, "host-pending", "host-without-tags"), regional=True,
+        problems=(*_HOST, "host-pending", "host-without-tags", "service-busy"), regional=True,
     ),
     Route("GET", "/v1/tags", READER, tags.index, reply=replies.TagsDocument),
     Route(

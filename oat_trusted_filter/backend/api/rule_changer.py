@@ -40,13 +40,17 @@ from oat_trusted_filter.backend.api.rules import (
     moment_of,
     parsed,
     parsed_state,
+    parsed_tags,
+    tags_json,
 )
+from oat_trusted_filter.backend.api.tag_records import TagBook
 from oat_trusted_filter.backend.appraisal import appraise
 from oat_trusted_filter.backend.appraisal.boot_log import ReadBootLog
 from oat_trusted_filter.backend.appraisal.override import OVERRIDE
 from oat_trusted_filter.backend.appraisal.records import (
     Finding,
     ImaState,
+    TagEvidence,
     Verdict,
 )
 from oat_trusted_filter.backend.store import changes, hosts, ima, rules, verdicts
@@ -66,12 +70,18 @@ class RuleChanger:
     """
 
     def __init__(
-        self, store: Store, boot_logs: BootLogs, book: RulesBook, lead: datetime.timedelta
+        self,
+        store: Store,
+        boot_logs: BootLogs,
+        book: RulesBook,
+        tags: TagBook,
+        lead: datetime.timedelta,
     ) -> None:
         self._lead = lead
         self._store = store
         self._boot_logs = boot_logs
         self._book = book
+        self._tags = tags
 
     def change(
         self,
@@ -242,6 +252,10 @@ class RuleChanger:
             parsed_state(row.tpm_state),
             known,
             None if row.challenged_at is None else moment_of(row.challenged_at),
+            TagEvidence(
+                self._tags.reader.tags_of(row, milliseconds(moment)),
+                parsed_tags(row.tags).contents,
+            ),
         )
         return _Judged(verdict, known)
 
@@ -286,4 +300,5 @@ def _revision(row: Appraisable, verdict: Verdict) -> Revision:
         findings=findings_json(verdict.findings),
         reference_sets=msgspec.json.encode(verdict.references).decode(),
         deadline=deadline,
+        tags=tags_json(verdict.tags),
     )

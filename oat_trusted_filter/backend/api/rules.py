@@ -30,12 +30,14 @@ from oat_trusted_filter.backend.appraisal.allow_list import (
 from oat_trusted_filter.backend.appraisal.expiry import with_expiry_warnings
 from oat_trusted_filter.backend.appraisal.override import OVERRIDE, overridden
 from oat_trusted_filter.backend.appraisal.records import (
+    NO_TAGS,
     Finding,
     ImaPolicy,
     Override,
     Policy,
     PreviousState,
     ReferenceSet,
+    TagEvidence,
     Verdict,
 )
 from oat_trusted_filter.backend.store import changes, hosts, rules
@@ -189,6 +191,16 @@ def concluded(
 def parsed_state(text: str | None) -> PreviousState | None:
     """The signed counters of a TPM as they are stored."""
     return None if text is None else msgspec.json.decode(text, type=PreviousState)
+
+
+def tags_json(tags: TagEvidence) -> str | None:
+    """What is known of the tags of a host, as it is stored; None: nothing."""
+    return None if tags == NO_TAGS else msgspec.json.encode(tags).decode()
+
+
+def parsed_tags(text: str | None) -> TagEvidence:
+    """The reverse of :func:`tags_json`."""
+    return NO_TAGS if text is None else msgspec.json.decode(text, type=TagEvidence)
 
 
 def findings_json(findings: Iterable[Finding]) -> str:

@@ -89,7 +89,7 @@ def make_service(
         boot_logs=boot_logs,
         rules=book,
         rule_changer=RuleChanger(
-            store, boot_logs, book, datetime.timedelta(seconds=settings.expiry_warning)
+            store, boot_logs, book, tags, datetime.timedelta(seconds=settings.expiry_warning)
         ),
         snapshots=Snapshots(
             store, tags, lease=settings.verdict_lease, lifetime=settings.verdict_lifetime

@@ -22,7 +22,7 @@ from oat_trusted_filter.backend.api.tag_records import TagBook, TagReader
 from oat_trusted_filter.backend.store import snapshot, tags, verdicts
 from oat_trusted_filter.backend.store.engine import Store
 from oat_trusted_filter.backend.store.snapshot import Outlook
-from oat_trusted_filter.backend.store.tags import StoredRecord
+from oat_trusted_filter.backend.store.tags import record_in
 
 TRUSTED = "trusted"
 _NO_TAGS: Mapping[str, str] = {}
@@ -210,8 +210,7 @@ class Snapshots:
 
 def _tags(reader: TagReader, told: snapshot.Told, now: int) -> Mapping[str, str]:
     """The tags of a trusted host; of any other nobody vouches for the machine."""
-    text = told.tag_record
-    if text is None or told.level != TRUSTED:
+    if told.level != TRUSTED:
         return _NO_TAGS
-    record = reader.in_force(StoredRecord(told.region, told.host, told.ek_fingerprint, text), now)
+    record = reader.in_force(record_in(told), now)
     return _NO_TAGS if record is None else record.claims.tags

@@ -29,7 +29,11 @@ from oat_trusted_filter.backend.api.fields import (
 )
 from oat_trusted_filter.backend.api.problems import Problem
 from oat_trusted_filter.backend.api.service import Service
-from oat_trusted_filter.backend.appraisal.records import Evidence, ImaPart
+from oat_trusted_filter.backend.appraisal.records import (
+    Evidence,
+    ImaPart,
+    TagCertification,
+)
 from oat_trusted_filter.tcg.ima import MAX_PART_BYTES
 
 _LARGEST_PCRS = 64 * 1024
@@ -51,6 +55,13 @@ class ImaLogPart(msgspec.Struct):
     more: bool = False
 
 
+class TagPart(msgspec.Struct):
+    """What the TPM certifies of the NV index for tags."""
+
+    certification: SmallBlob
+    signature: SmallBlob
+
+
 class EvidenceBody(msgspec.Struct):
     """Evidence on the wire."""
 
@@ -62,6 +73,7 @@ class EvidenceBody(msgspec.Struct):
     boot_log: BootLogPart
     region: Region = ""
     ima_log: ImaLogPart | None = None
+    tags: TagPart | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +122,7 @@ def read_submission(service: Service, data: bytes) -> Submission:
         pcrs=pcr_values(body.pcrs),
         boot_log=b"",
         ima=_ima_part(body.ima_log),
+        tags=_certification(body.tags),
     )
     pcrs_json = bytes(body.pcrs).decode()
     return Submission(evidence, challenge, pcrs_json, body.boot_log.digest, boot_log)
@@ -122,3 +135,11 @@ def _ima_part(part: ImaLogPart | None) -> ImaPart | None:
     if len(data) > MAX_PART_BYTES:
         raise Problem("field-invalid", f"ima_log.data is more than {MAX_PART_BYTES} bytes")
     return ImaPart(part.offset, data, part.more)
+
+
+def _certification(part: TagPart | None) -> TagCertification | None:
+    if part is None:
+        return None
+    return TagCertification(
+        binary(part.certification, "tags.certification"), binary(part.signature, "tags.signature")
+    )

@@ -24,6 +24,7 @@ What a signature cannot show is that a record is the last one: whoever may write
 bring an older one back, as long as it has not ended.
 """
 
+import datetime
 import hashlib
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
@@ -32,8 +33,9 @@ import msgspec
 from oslo_log import log as logging
 
 from oat_trusted_filter.backend.api.fields import moment
+from oat_trusted_filter.backend.appraisal.records import HostTags
 from oat_trusted_filter.backend.signing import Keys, SignatureRefused, Signing, verify
-from oat_trusted_filter.backend.store.tags import StoredRecord
+from oat_trusted_filter.backend.store.tags import StoredRecord, WithRecord, record_in
 
 LOG = logging.getLogger(__name__)
 
@@ -62,8 +64,8 @@ class TagRecord(NamedTuple):
     """A record that was verified."""
 
     claims: Claims
-    digest: str
-    """SHA-256 of the JWS, hexadecimal."""
+    digest: bytes
+    """SHA-256 of the JWS."""
 
 
 State = Literal["valid", "future", "expired", "invalid"]
@@ -114,6 +116,23 @@ class TagReader:
             return None
         return self.read(stored)
 
+    def tags_of(self, row: WithRecord, now: int) -> HostTags | None:
+        """What the appraisal has to know of the record a row shows; None: it does not count.
+
+        :param now: milliseconds since 1970.
+        """
+        record = self.in_force(record_in(row), now)
+        if record is None:
+            return None
+        claims = record.claims
+        ends = claims.exp
+        return HostTags(
+            claims.serial,
+            claims.tags,
+            record.digest,
+            None if ends is None else datetime.datetime.fromtimestamp(ends, datetime.UTC),
+        )
+
     def _verified(self, stored: StoredRecord) -> TagRecord | None:
         try:
             payload = verify(stored.record, TYPE, self.keys.public)
@@ -121,8 +140,7 @@ class TagReader:
         except (SignatureRefused, msgspec.ValidationError) as error:
             LOG.error("the tags stored for host %s do not count: %s", stored.host, error)
             return None
-        digest = hashlib.sha256(stored.record.encode()).hexdigest()
-        return TagRecord(claims, digest)
+        return TagRecord(claims, hashlib.sha256(stored.record.encode()).digest())
 
 
 class TagBook:

@@ -12,7 +12,7 @@
 """``/v1/tags`` and ``/v1/hosts/{name}/tags``: what is said of hosts, signed, and for how long."""
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 import falcon
@@ -25,11 +25,13 @@ from oat_trusted_filter.backend.api.fields import Region, checked_host
 from oat_trusted_filter.backend.api.hosts import chosen_approved
 from oat_trusted_filter.backend.api.problems import Problem
 from oat_trusted_filter.backend.api.queries import region_for
+from oat_trusted_filter.backend.api.rules import Rules
 from oat_trusted_filter.backend.api.service import Service
 from oat_trusted_filter.backend.api.tag_records import Claims, shown, validity
 from oat_trusted_filter.backend.store import audit, tags
+from oat_trusted_filter.backend.store.errors import Overtaken
 from oat_trusted_filter.backend.store.hosts import Host
-from oat_trusted_filter.backend.store.tags import Pair, StoredRecord
+from oat_trusted_filter.backend.store.tags import Pair
 from oat_trusted_filter.traits import check_tag
 
 LOG = logging.getLogger(__name__)
@@ -126,8 +128,7 @@ def assign(service: Service, req: falcon.Request, resp: falcon.Response, name: s
     if ends is not None and ends * 1000 <= max(now, (begins or 0) * 1000):
         raise Problem("field-invalid", "valid_until is over, or is not after valid_from")
 
-    def transaction(connection: Connection) -> tuple[Host, StoredRecord | None]:
-        host = chosen_approved(connection, name, region)
+    def write(connection: Connection, host: Host) -> None:
         _check_created(connection, body.tags)
 
         def sign(serial: int) -> str:
@@ -138,11 +139,11 @@ def assign(service: Service, req: falcon.Request, resp: falcon.Response, name: s
             return service.tags.sign(claims)
 
         tags.assign(connection, host.id, sign, _stored(begins), _stored(ends))
-        stored = tags.record_of(connection, host.id)
         _audit(connection, req, "tag.assign", host, tags=body.tags, valid_until=ends)
-        return host, stored
 
-    host, stored = service.store.write(transaction)
+    host = _change(service, name, region, write)
+    with service.store.read() as connection:
+        stored = tags.record_of(connection, host.id)
     LOG.info("%s assigned tags to host %s", req.context.holder.name, name)
     answer(
         resp,
@@ -160,15 +161,33 @@ def revoke(service: Service, req: falcon.Request, resp: falcon.Response, name: s
     checked_host(name)
     region = req.context.query.region
 
-    def transaction(connection: Connection) -> None:
-        host = chosen_approved(connection, name, region)
+    def write(connection: Connection, host: Host) -> None:
         if not tags.revoke(connection, host.id):
             raise Problem("host-without-tags", f"host {name} has no tags")
         _audit(connection, req, "tag.revoke", host)
 
-    service.store.write(transaction)
+    _change(service, name, region, write)
     LOG.info("%s revoked the tags of host %s", req.context.holder.name, name)
     resp.status = 204
+
+
+def _change(
+    service: Service,
+    name: str,
+    region: str | None,
+    write: Callable[[Connection, Host], None],
+) -> Host:
+    """Change the tags of a host, and judge it anew, for its policy may ask for them."""
+    with service.store.read() as connection:
+        host = chosen_approved(connection, name, region)
+
+    def transaction(connection: Connection, known: Rules) -> None:
+        if chosen_approved(connection, name, region) != host:
+            raise Overtaken
+        write(connection, host)
+
+    service.rule_changer.change_host(host, transaction, service.clock())
+    return host
 
 
 def _check_created(connection: Connection, wanted: Mapping[str, str]) -> None:

@@ -26,11 +26,14 @@ Pure functions: no I/O, no database, no clock of their own. The steps:
  9. The facts are as the policy asks, see :mod:`.facts`.                  (D1, D3)
 10. For each requirement of the policy a valid reference set matches.
 11. The IMA log leads to PCR 10, and its files are known, see :mod:`.ima`. (D9)
+12. The tags of the host are as the policy asks, and if it wants that, its TPM
+    certifies for the same challenge that it holds them, see :mod:`.tags`.
 
 Steps 1 to 3 refuse without a word about the host: anybody can send rubbish in its name. So does
 step 4, for evidence of the past says nothing about now. Steps 5 to 8 refuse, and the host is
-untrusted. Steps 9 and 10 lead to a verdict with findings. Step 11 does one or the other: files
-that are not known are findings, a log that does not fit is refused.
+untrusted. Steps 9 and 10 lead to a verdict with findings. Steps 11 and 12 do one or the other:
+files that are not known and tags that are missing are findings; a log that does not fit, and what
+was certified otherwise than it has to be, are refused.
 """
 
 import functools
@@ -50,19 +53,27 @@ from oat_trusted_filter.backend.appraisal.facts import check_facts
 from oat_trusted_filter.backend.appraisal.ima import INCOMPLETE, check_ima, ima_findings
 from oat_trusted_filter.backend.appraisal.matching import match
 from oat_trusted_filter.backend.appraisal.records import (
+    NO_TAGS,
     QUOTED_PCRS,
     Binding,
     Evidence,
     EvidenceRefused,
     Finding,
+    HostTags,
     ImaState,
     Level,
     Policy,
     PreviousState,
     ReferenceSet,
+    TagEvidence,
     Verdict,
 )
 from oat_trusted_filter.backend.appraisal.reference import BOOT_PCRS
+from oat_trusted_filter.backend.appraisal.tags import (
+    NOT_IN_TPM,
+    check_certification,
+    tag_findings,
+)
 from oat_trusted_filter.backend.appraisal.tpm_state import check_tpm, state_after
 from oat_trusted_filter.tcg.algorithms import digest_size
 from oat_trusted_filter.tcg.attestation import Quote, parse_quote
@@ -96,6 +107,7 @@ def appraise(
     read_log: ReadBootLog | None = None,
     ima: ImaState | None = None,
     allowed: AllowList | None = None,
+    tags: HostTags | None = None,
 ) -> Verdict:
     """Appraise fresh evidence.
 
@@ -106,7 +118,8 @@ def appraise(
     :param read_log: what :func:`read_boot_log` made of ``evidence.boot_log``, if that is known.
     :param ima: what is known of the IMA log from earlier evidence.
     :param allowed: what :func:`make_allow_list` made of policy and references, if that is known.
-    :raises EvidenceRefused: in steps 1 to 8 and 11.
+    :param tags: those the host has.
+    :raises EvidenceRefused: in steps 1 to 8, 11 and 12.
     """
     public = _public_area(binding.ak_public)
     quote = _check_quote(evidence, public)  # 1, 2, 3
@@ -125,6 +138,9 @@ def appraise(
             result = check_ima(
                 evidence.ima, ima, boot, policy.ima, allowed, evidence.pcrs
             )  # 11
+        contents = None
+        if policy.tags.nvram == "required" and evidence.tags is not None:
+            contents = check_certification(evidence.tags, evidence.challenge_nonce, public)  # 12
     except FormatError as error:
         raise EvidenceRefused(error.code, str(error), authentic=True, state=state) from error
     except EvidenceRefused as error:
@@ -132,8 +148,9 @@ def appraise(
         raise
     known = None if result is None else result.problem or result.state
     verdict = judge(
-        read_log, evidence.pcrs, policy, references, now, state, known, evidence.challenged_at
-    )  # 9, 10
+        read_log, evidence.pcrs, policy, references, now, state, known, evidence.challenged_at,
+        TagEvidence(tags, contents),
+    )  # 9, 10, 12  # fmt: skip
     return verdict if result is None else replace(verdict, ima=result)
 
 
@@ -146,12 +163,15 @@ def judge(
     state: PreviousState | None = None,
     ima: ImaState | Finding | None = None,
     challenged_at: datetime | None = None,
+    tags: TagEvidence = NO_TAGS,
 ) -> Verdict:
-    """Steps 9 and 10, also for stored evidence when policy or references have changed.
+    """Steps 9 and 10 and the findings of 11 and 12, also for stored evidence when the rules or the
+    tags have changed.
 
     :param state: the signed counters, None if they are not known.
     :param ima: what is known of the IMA log by these rules, or why nothing is.
     :param challenged_at: how old the evidence may be; None: nobody knows.
+    :param tags: those the host has at this moment, and what its TPM holds of them.
     """
     findings = list(check_facts(read_log, pcrs, policy, references, now))  # 9
     if state is not None:
@@ -164,17 +184,21 @@ def judge(
         else:
             findings.extend(result)
     findings.extend(ima_findings(policy.ima, ima))
+    findings.extend(tag_findings(policy.tags, tags))  # 12
     if policy.ima.mode == "enforce":
         matched.extend(valid_lists(references, now))
     ends = [reference.valid_until for reference in matched if reference.valid_until is not None]
     if policy.max_age is not None:
         ends.append((challenged_at or _LONG_AGO) + timedelta(seconds=policy.max_age))
+    if policy.tags.asks and tags.tags is not None and tags.tags.valid_until is not None:
+        ends.append(tags.tags.valid_until)
     return Verdict(
         level=level_of(findings),
         findings=tuple(findings),
         references=tuple(dict.fromkeys(reference.name for reference in matched)),
         valid_until=min(ends, default=None),
         state=state,
+        tags=tags,
     )
 
 
@@ -184,7 +208,7 @@ def level_of(findings: Sequence[Finding]) -> Level:
     if not costly:
         return "trusted"
     # What has not been seen yet is no sign of tampering.
-    return "unknown" if costly <= {INCOMPLETE, VERIFIER_ERROR} else "untrusted"
+    return "unknown" if costly <= {INCOMPLETE, NOT_IN_TPM, VERIFIER_ERROR} else "untrusted"
 
 
 def appraise_safely(
@@ -197,6 +221,7 @@ def appraise_safely(
     read_log: ReadBootLog | None = None,
     ima: ImaState | None = None,
     allowed: AllowList | None = None,
+    tags: HostTags | None = None,
 ) -> Verdict:
     """:func:`appraise`, with a verdict also if it fails in an unforeseen way (E1).
 
@@ -204,7 +229,7 @@ def appraise_safely(
     """
     try:
         return appraise(
-            evidence, binding, policy, references, previous, now, read_log, ima, allowed
+            evidence, binding, policy, references, previous, now, read_log, ima, allowed, tags
         )
     except EvidenceRefused:
         raise

@@ -18,8 +18,10 @@ from typing import Literal
 
 from oat_trusted_filter.backend.appraisal.records import Finding, ReferenceSet, Verdict
 
-#: Code of the warning.
+#: Codes of the warnings.
 EXPIRING = "reference-expiring"
+TAGS_EXPIRING = "tags-expiring"
+WARNINGS = frozenset({EXPIRING, TAGS_EXPIRING})
 
 Validity = Literal["future", "valid", "expiring", "expired"]
 
@@ -40,7 +42,7 @@ def validity(reference: ReferenceSet, now: datetime, lead: timedelta) -> Validit
 def with_expiry_warnings(
     verdict: Verdict, references: Mapping[str, ReferenceSet], now: datetime, lead: timedelta
 ) -> Verdict:
-    """The verdict, with a warning for each set it rests on that ends soon.
+    """The verdict, with a warning for each set it rests on, and for tags, that end soon.
 
     Of several sets that match, a verdict rests on the one that is valid for the longest time, so a
     warning means that none takes its place.
@@ -58,4 +60,14 @@ def with_expiry_warnings(
         and reference.valid_until is not None
         and validity(reference, now, lead) == "expiring"
     )
+    tags = verdict.tags.tags
+    if tags is not None and tags.valid_until is not None and tags.valid_until - lead <= now:
+        warnings += (
+            Finding(
+                TAGS_EXPIRING,
+                f"the tags of the host end at {tags.valid_until.astimezone(UTC):%Y-%m-%d %H:%M} "
+                "UTC",
+                severity="warning",
+            ),
+        )
     return replace(verdict, findings=(*verdict.findings, *warnings)) if warnings else verdict

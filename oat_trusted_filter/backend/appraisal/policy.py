@@ -24,21 +24,30 @@ from oat_trusted_filter.backend.appraisal.document import (
     pcr_number,
 )
 from oat_trusted_filter.backend.appraisal.patterns import PatternError, Patterns
-from oat_trusted_filter.backend.appraisal.records import ImaPolicy, Policy, Requirement
+from oat_trusted_filter.backend.appraisal.records import (
+    ImaPolicy,
+    Policy,
+    Requirement,
+    TagPolicy,
+)
 from oat_trusted_filter.backend.appraisal.tpm_state import firmware_version
 from oat_trusted_filter.tcg.errors import FormatError
 from oat_trusted_filter.tcg.file_signature import FileKeys
+from oat_trusted_filter.traits import TraitError, check_tag
 
 DEFAULT_POLICY = Policy("default")
 
 _FIELDS = {
     "secure_boot", "requirements", "kernel_command_line", "certificates", "dbx_minimum", "images",
     "boot_files", "dynamic_launch", "ima", "orderly_shutdown", "tpm_firmware", "max_age", "labels",
+    "tags",
 }  # fmt: skip
 _LONGEST_PATTERN = 2000
 _MOST_PATTERNS = 500
 _MOST_KEYS = 16
 _LONGEST_KEY = 32_768
+_MOST_TAGS = 64
+_MOST_VALUES = 1000
 _AGES = range(10, 86_401)
 _VERSION = re.compile(r"0[xX][0-9a-fA-F]{1,16}", re.ASCII)
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
@@ -68,6 +77,10 @@ def to_document(policy: Policy) -> dict[str, Any]:
         "tpm_firmware": [firmware_version(number) for number in sorted(policy.tpm_firmware)],
         "max_age": policy.max_age,
         "labels": dict(policy.labels),
+        "tags": {
+            "require": {name: sorted(values) for name, values in policy.tags.require.items()},
+            "nvram": policy.tags.nvram,
+        },
     }
 
 
@@ -100,6 +113,7 @@ def from_document(document: Any, *, stored: bool = False) -> Policy:
         boot_files=_kinds(document.get("boot_files", []), "boot_files"),
         dynamic_launch=_demand(document, "dynamic_launch", "optional"),
         ima=_ima(document.get("ima", {}), stored=stored),
+        tags=_tags(document.get("tags", {})),
         orderly_shutdown=_demand(document, "orderly_shutdown", "optional"),
         tpm_firmware=_versions(document.get("tpm_firmware", [])),
         max_age=_max_age(document.get("max_age")),
@@ -202,6 +216,30 @@ def _ima(value: Any, *, stored: bool) -> ImaPolicy:
         except FormatError as error:
             raise _invalid(f"ima.keys[{number}]", f"is not a public key: {error}") from error
     return ImaPolicy(mode, exclude, keys)
+
+
+def _tags(value: Any) -> TagPolicy:
+    check_keys(value, "tags", set(), {"require", "nvram"})
+    require = value.get("require", {})
+    if not isinstance(require, Mapping) or len(require) > _MOST_TAGS:
+        raise _invalid("tags.require", f"is not an object of up to {_MOST_TAGS} names of tags")
+    nvram = value.get("nvram", "optional")
+    if nvram not in ("required", "optional"):
+        raise _invalid("tags.nvram", "is neither required nor optional")
+    return TagPolicy({name: _tag(name, wanted) for name, wanted in require.items()}, nvram)
+
+
+def _tag(name: Any, values: Any) -> frozenset[str]:
+    where = f"tags.require.{name}"
+    texts = _texts(values, where, _MOST_VALUES, _LONGEST_PATTERN)
+    if not texts:
+        raise _invalid(where, "lists no value")
+    try:
+        for text in texts:
+            check_tag(str(name), text)
+    except TraitError as error:
+        raise _invalid(where, f"is no tag: {error}") from error
+    return frozenset(texts)
 
 
 def _texts(value: Any, where: str, most: int, longest: int) -> tuple[str, ...]:

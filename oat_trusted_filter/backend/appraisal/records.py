@@ -42,6 +42,39 @@ class ImaPart:
 
 
 @dataclass(frozen=True, slots=True)
+class TagCertification:
+    """What a TPM certifies of the NV index for tags."""
+
+    attest: bytes
+    """TPMS_ATTEST."""
+    signature: bytes
+    """TPMT_SIGNATURE."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostTags:
+    """The tags a host has at this moment, from a signed record that was verified."""
+
+    serial: int
+    tags: Mapping[str, str]
+    digest: bytes
+    """SHA-256 of the record."""
+    valid_until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TagEvidence:
+    """What is known of the tags of a host when it is judged."""
+
+    tags: HostTags | None = None
+    contents: bytes | None = None
+    """What the NV index for tags holds; None: that was not asked for, or was not shown."""
+
+
+NO_TAGS = TagEvidence()
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """What a host sent."""
 
@@ -59,6 +92,8 @@ class Evidence:
     """None: the host has no IMA log."""
     challenged_at: datetime | None = None
     """When the challenge was issued; the evidence is at most as old."""
+    tags: TagCertification | None = None
+    """None: there is no such index."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +203,21 @@ class ImaPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class TagPolicy:
+    """What is asked of the tags of a host."""
+
+    require: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Name of a tag -> the values of which it has to have one."""
+    nvram: Literal["required", "optional"] = "optional"
+    """``required``: the TPM has to hold the record of the tags."""
+
+    @property
+    def asks(self) -> bool:
+        """Whether anything is asked."""
+        return bool(self.require) or self.nvram == "required"
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """What a host has to show."""
 
@@ -186,6 +236,7 @@ class Policy:
     """Kinds of reference sets one of which has to know each file the boot loader has loaded."""
     dynamic_launch: Literal["required", "optional"] = "optional"
     ima: ImaPolicy = ImaPolicy()
+    tags: TagPolicy = TagPolicy()
     orderly_shutdown: Literal["required", "optional"] = "optional"
     tpm_firmware: frozenset[int] = frozenset()
     """Versions the TPM's firmware may have, none for any."""
@@ -307,6 +358,7 @@ class Verdict:
     """For the next appraisal of this host."""
     ima: ImaResult | None = None
     """None: the IMA log was not looked at."""
+    tags: TagEvidence = NO_TAGS
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,6 +102,8 @@ class Circumstances(msgspec.Struct):
     """JSON."""
     challenged_at: int | None = None
     """Milliseconds since 1970."""
+    tags: str | None = None
+    """JSON."""
 
     def document(self) -> str:
         """As it is stored."""

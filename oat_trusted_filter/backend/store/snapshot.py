@@ -22,6 +22,7 @@ from oat_trusted_filter.backend.store.tables import (
     tag_records,
     verdicts,
 )
+from oat_trusted_filter.backend.store.verdicts import HAS_RECORD
 
 
 class Outlook(NamedTuple):
@@ -79,10 +80,7 @@ _TOLD = (
         hosts.c.software_tpm,
     )
     .join_from(verdicts, hosts, verdicts.c.host_id == hosts.c.id)
-    .outerjoin(
-        tag_records,
-        (tag_records.c.host_id == hosts.c.id) & tag_records.c.expired.is_(False),
-    )
+    .outerjoin(tag_records, HAS_RECORD)
 )
 _LAPSING = select(hosts.c.region, hosts.c.host, verdicts.c.deadline).join_from(
     verdicts, hosts, verdicts.c.host_id == hosts.c.id

@@ -145,6 +145,7 @@ verdicts = Table(
     Column("evidence", _text(DIGEST_LENGTH)),
     Column("pcrs", _document()),
     Column("boot_log_digest", _text(DIGEST_LENGTH), index=True),
+    Column("tags", _document()),
     Column("challenged_at", BigInteger),
 )
 

@@ -16,7 +16,7 @@ is signed, see :mod:`oat_trusted_filter.backend.api.tag_records`.
 """
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from sqlalchemy import Column, Connection, Select, delete, select, update
 
@@ -40,6 +40,27 @@ class StoredRecord(NamedTuple):
     record: str
     """JWS."""
     expired: bool = False
+
+
+class WithRecord(Protocol):
+    """A row that shows a binding and, if it is not over, its record."""
+
+    @property
+    def region(self) -> str: ...  # noqa: D102
+    @property
+    def host(self) -> str: ...  # noqa: D102
+    @property
+    def ek_fingerprint(self) -> str: ...  # noqa: D102
+    @property
+    def tag_record(self) -> str | None: ...  # noqa: D102
+
+
+def record_in(row: WithRecord) -> StoredRecord | None:
+    """The record a row shows."""
+    text = row.tag_record
+    if text is None:
+        return None
+    return StoredRecord(row.region, row.host, row.ek_fingerprint, text)
 
 
 _RECORDS = select(

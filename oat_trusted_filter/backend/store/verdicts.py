@@ -34,6 +34,7 @@ from oat_trusted_filter.backend.store.tables import (
     reports,
     spent_challenges,
     state,
+    tag_records,
     verdicts,
 )
 
@@ -65,6 +66,9 @@ class Subject(NamedTuple):
     policy: str
     labels: str | None
     override: str | None
+    ek_fingerprint: str
+    tag_record: str | None
+    """JWS."""
     serial: int
     level: str
     reason: str
@@ -101,6 +105,8 @@ class Outcome:
     pcrs: str | None
     boot_log_digest: str | None
     challenged_at: int
+    tags: str | None = None
+    """What was known of the tags of the host."""
 
 
 class Appraisable(NamedTuple):
@@ -116,6 +122,9 @@ class Appraisable(NamedTuple):
     boot_log_digest: str | None
     challenged_at: int | None
     tpm_state: str | None
+    ek_fingerprint: str
+    tag_record: str | None
+    """JWS."""
     pcrs: str | None
     """None: not asked for."""
     appraised_at: int | None
@@ -124,11 +133,13 @@ class Appraisable(NamedTuple):
     findings: str
     reference_sets: str
     deadline: int
+    tags: str | None
+    """What was known of the tags of the host, JSON."""
 
     @property
     def judged_by(self) -> tuple[str | int | None, ...]:
         """All of it that a judgement depends on."""
-        return self[3:9]
+        return (*self[3:11], self.tags)
 
 
 class Revision(NamedTuple):
@@ -139,23 +150,29 @@ class Revision(NamedTuple):
     findings: str
     reference_sets: str
     deadline: int
+    tags: str | None
 
+
+#: Joins a host with the record of its tags, as long as that is not over.
+HAS_RECORD = (tag_records.c.host_id == hosts.c.id) & tag_records.c.expired.is_(False)
 
 _SUBJECT = (
     select(
         hosts.c.id, hosts.c.region, hosts.c.host, hosts.c.ak_public, hosts.c.banks,
         hosts.c.software_tpm, hosts.c.policy, hosts.c.labels, hosts.c.override,
+        hosts.c.ek_fingerprint, tag_records.c.record.label("tag_record"),
         verdicts.c.serial, verdicts.c.level, verdicts.c.reason, verdicts.c.findings,
         verdicts.c.appraised_at, verdicts.c.tpm_state, verdicts.c.evidence,
         verdicts.c.boot_log_digest,
         select(state.c.rules).scalar_subquery(),
     )
     .join_from(hosts, verdicts, verdicts.c.host_id == hosts.c.id)
+    .outerjoin(tag_records, HAS_RECORD)
     .where(hosts.c.approved_name == bindparam("name"))
 )  # fmt: skip
 
 _SHORT = ("level", "reason", "findings", "reference_sets", "appraised_at", "deadline", "tpm_state",
-          "challenged_at")  # fmt: skip
+          "challenged_at", "tags")  # fmt: skip
 _LONG = (*_SHORT, "evidence", "pcrs", "boot_log_digest")
 _SPEND = spent_challenges.insert()
 
@@ -387,11 +404,13 @@ def _appraisable(pcrs: Any) -> Any:
         select(
             hosts.c.id, hosts.c.region, hosts.c.host, hosts.c.policy, hosts.c.labels,
             hosts.c.override, verdicts.c.evidence, verdicts.c.boot_log_digest,
-            verdicts.c.challenged_at, verdicts.c.tpm_state, pcrs, verdicts.c.appraised_at,
+            verdicts.c.challenged_at, verdicts.c.tpm_state, hosts.c.ek_fingerprint,
+            tag_records.c.record.label("tag_record"), pcrs, verdicts.c.appraised_at,
             verdicts.c.level, verdicts.c.reason, verdicts.c.findings, verdicts.c.reference_sets,
-            verdicts.c.deadline,
+            verdicts.c.deadline, verdicts.c.tags,
         )
         .join_from(hosts, verdicts, verdicts.c.host_id == hosts.c.id)
+        .outerjoin(tag_records, HAS_RECORD)
         .where(verdicts.c.deadline.is_not(None))
         .order_by(hosts.c.id)
     )  # fmt: skip
@@ -482,7 +501,7 @@ def _note_of_rules(
         findings=revision.findings,
         reference_sets=revision.reference_sets,
         circumstances=Circumstances(
-            known.labels, known.override, known.tpm_state, known.challenged_at
+            known.labels, known.override, known.tpm_state, known.challenged_at, revision.tags
         ),
         boot_log_digest=known.boot_log_digest,
         evidence=evidence,
@@ -504,7 +523,9 @@ def _note_of_evidence(
         reason=outcome.reason,
         findings=outcome.findings,
         reference_sets=outcome.reference_sets,
-        circumstances=Circumstances(known.labels, known.override, None, outcome.challenged_at),
+        circumstances=Circumstances(
+            known.labels, known.override, None, outcome.challenged_at, outcome.tags
+        ),
         boot_log_digest=outcome.boot_log_digest,
         evidence=None if keep is None else keep(),
         changed=changed,

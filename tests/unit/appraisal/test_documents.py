@@ -206,6 +206,7 @@ def test_a_policy_survives_being_written_down():
         "tpm_firmware": ["0x0007000200110000"],
         "max_age": 120,
         "labels": {"rack": "a"},
+        "tags": {"require": {"country": ["DE"], "zone": ["eu-1", "eu-2"]}, "nvram": "required"},
     }
 
     assert policy.to_document(policy.from_document(document)) == document
@@ -226,6 +227,13 @@ def test_a_policy_that_says_nothing_asks_for_what_the_default_asks():
         ({"requirements": [{"kind": "platform", "pcrs": [True]}]}, "requirements[0].pcrs"),
         ({"requirements": [{"kind": "platform", "pcrs": [4, 4]}]}, "requirements[0].pcrs"),
         ({"requirements": [], "secure_boot": "optional"}, "requirements"),
+        ({"tags": {"nvram": "yes"}}, "tags.nvram"),
+        ({"tags": {"require": ["zone"]}}, "tags.require"),
+        ({"tags": {"require": {"zone": "eu-1"}}}, "tags.require.zone"),
+        ({"tags": {"require": {"zone": []}}}, "tags.require.zone"),
+        ({"tags": {"require": {"zone": ["eu,us"]}}}, "tags.require.zone"),
+        ({"tags": {"require": {"z one": ["eu"]}}}, "tags.require.z one"),
+        ({"tags": {"requires": {}}}, "requires"),
         ({"kernel_command_line": "("}, "kernel_command_line"),
         ({"kernel_command_line": 5}, "kernel_command_line"),
         ({"kernel_comand_line": "x"}, "kernel_comand_line"),

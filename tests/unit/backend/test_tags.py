@@ -11,11 +11,17 @@
 # under the License.
 """Tags: who has them, until when, and what no change of the database makes of them."""
 
+import base64
+import hashlib
+
 import pytest
 from sqlalchemy import select, update
 
+from oat_trusted_filter.backend.appraisal import appraise
 from oat_trusted_filter.backend.signing import rotated
 from oat_trusted_filter.backend.store.tables import audit, hosts, tag_records
+from tests.lab.quotes import SigningKey, certify
+from tests.unit.backend.attesting import b64
 from tests.unit.backend.test_relying_parties import Party, party  # noqa: F401  a fixture
 
 EU = {"zone": "eu-1", "rack": "7"}
@@ -311,3 +317,171 @@ def test_what_is_done_to_tags_is_in_the_audit_trail(place, tagged):
         "tag.create", "tag.create", "tag.assign", "tag.expire", "tag.assign", "tag.revoke",
         "tag.delete",
     ]  # fmt: skip
+
+
+# -- policies that ask for tags ------------------------------------------------------------------
+
+
+def ask(place, **demand):
+    """Let the default policy ask for these tags."""
+    document = place.get("/v1/policies/default") | {"tags": demand}
+    answer = place.call("PUT", "/v1/policies/default", document)
+    assert answer.status_code == 200, answer.text
+
+
+def verdict(place, name="node-1"):
+    host = place.get(f"/v1/hosts/{name}")
+    return host["level"], [finding["code"] for finding in host["findings"]]
+
+
+def test_E9_a_policy_that_asks_for_tags_and_tags_that_change_count_at_once(place, tagged, party):  # noqa: F811
+    party.ask()
+    ask(place, require={"zone": ["eu-1"]})
+    assert verdict(place) == ("untrusted", ["tag-missing"])
+    assert party.ask() == 200
+    assert party.level("node-1") == "untrusted"
+    assign(place)
+    assert verdict(place) == ("trusted", [])
+    assert party.ask() == 200
+    assert (party.level("node-1"), party.snapshot.tags) == ("trusted", {"node-1": EU})
+    assert tagged.attest() == "trusted"
+    assign(place, tags={"zone": "us-1"})
+    assert verdict(place) == ("untrusted", ["tag-missing"])
+    assign(place)
+    place.call("DELETE", "/v1/hosts/node-1/tags")
+    assert verdict(place) == ("untrusted", ["tag-missing"])
+    assert tagged.attest() == "untrusted"
+
+
+def test_E11_a_verdict_that_rests_on_tags_lapses_with_them(place, tagged, party):  # noqa: F811
+    ask(place, require={"zone": ["eu-1"]})
+    assign(place, valid_until=text(20))
+    assert tagged.attest() == "trusted"
+    party.ask()
+    place.clock.pass_by(20)
+    assert party.level("node-1") == "unknown"
+    assert party.ask() == 200
+    assert (party.level("node-1"), party.snapshot.tags) == ("unknown", {})
+    assert tagged.attest() == "untrusted"
+
+
+def test_the_end_of_tags_is_warned_of_before(place_maker, place, tagged):
+    assign(place, valid_until=text(3000))
+    # The default is longer than that.
+    assert verdict(place) == ("trusted", ["tags-expiring"])
+    assert tagged.attest() == "trusted"
+    assert verdict(place) == ("trusted", ["tags-expiring"])
+
+
+def test_E9_an_appraisal_under_way_does_not_outlive_the_tags_it_saw(place, tagged, monkeypatch):
+    ask(place, require={"zone": ["eu-1"]})
+    assign(place)
+    appraise_safely, calls = appraise.appraise_safely, []
+
+    def meanwhile(*args):
+        calls.append(args)
+        found = appraise_safely(*args)
+        if len(calls) == 1:
+            place.call("DELETE", "/v1/hosts/node-1/tags")
+        return found
+
+    monkeypatch.setattr(appraise, "appraise_safely", meanwhile)
+    assert tagged.attest() == "untrusted"
+    assert len(calls) == 2
+
+
+class HoldingHost:
+    """A host whose TPM has an NV index."""
+
+    def __init__(self, host):
+        self.host = host
+        self.contents = None
+
+    def attest(self, *, nonce=None, key=None, **fields):
+        """A round; the answer."""
+        body = self.host.evidence()
+        challenge = base64.urlsafe_b64decode(body["challenge"])
+        if self.contents is not None:
+            message, signature = certify(
+                key or self.host.key, nonce or hashlib.sha256(challenge).digest(), self.contents,
+                **fields,
+            )  # fmt: skip
+            body["tags"] = {"certification": b64(message), "signature": b64(signature)}
+        return self.host.submit(body)
+
+    def write(self, answer):
+        """Write what the backend wants."""
+        self.contents = bytes.fromhex(answer.json["tag_contents"])
+
+
+@pytest.fixture
+def holding(place, tagged):
+    """A host whose policy wants its tags in the TPM."""
+    ask(place, nvram="required")
+    assign(place)
+    return HoldingHost(tagged)
+
+
+def test_a_host_proves_that_its_tpm_holds_the_record(place, holding):
+    assert verdict(place) == ("unknown", ["tag-not-in-tpm"])
+    answer = holding.attest()
+    assert answer.json["level"] == "unknown"
+    holding.write(answer)
+    answer = holding.attest()
+    assert (answer.json["level"], answer.json["tag_contents"]) == ("trusted", None)
+    # Evidence that is judged again remembers it.
+    ask(place, nvram="optional")
+    ask(place, nvram="required")
+    assert verdict(place) == ("trusted", [])
+
+
+def test_a_stale_record_in_the_tpm_is_found_and_replaced(place, holding):
+    holding.write(holding.attest())
+    assert holding.attest().json["level"] == "trusted"
+    assign(place, tags={"zone": "us-1"})
+    assert verdict(place) == ("unknown", ["tag-not-in-tpm"])
+    answer = holding.attest()
+    assert answer.json["level"] == "unknown"
+    assert "has shown record 1" in answer.json["findings"][0]["message"]
+    holding.write(answer)
+    assert holding.attest().json["level"] == "trusted"
+    assert told(place) == {"zone": "us-1"}
+
+
+def test_a_host_that_stops_showing_it_loses_its_trust(place, holding):
+    holding.write(holding.attest())
+    assert holding.attest().json["level"] == "trusted"
+    holding.contents = None
+    assert holding.attest().json["level"] == "unknown"
+    assert told(place) == {}
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        ({"nonce": bytes(32)}, "tag-nonce"),
+        ({"key": SigningKey.ecc()}, "tag-signature"),
+        ({"offset": 8}, "tag-range"),
+        ({"name": b"\x00\x0b" + bytes(32)}, "tag-index"),
+    ],
+)
+def test_what_was_certified_otherwise_is_refused_and_held_against_the_host(
+    place, holding, fields, code
+):
+    holding.write(holding.attest())
+    assert holding.attest().json["level"] == "trusted"
+    answer = holding.attest(**fields)
+    assert (answer.status_code, answer.json["code"]) == (422, code)
+    assert verdict(place) == ("untrusted", [code])
+    assert holding.attest().json["level"] == "trusted"
+
+
+def test_reports_can_be_judged_again_with_the_tags_of_then(place, holding):
+    holding.write(holding.attest())
+    holding.attest()
+    place.call("DELETE", "/v1/hosts/node-1/tags")
+    reports = place.get("/v1/reports?host=node-1")["reports"]
+    assert len(reports) > 3
+    for report in reports:
+        again = place.get(f"/v1/reports/{report['id']}/appraisal")
+        assert again["same"], (report, again)
