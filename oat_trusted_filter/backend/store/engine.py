@@ -125,13 +125,29 @@ def _on_sqlite_connect(connection: Any, record: Any) -> None:
 
 def _server_engine(url: str, isolation: Any) -> Engine:
     # Parameters stay out of error messages, for these go to logs.
-    return create_engine(
+    engine = create_engine(
         url,
         isolation_level=isolation,
         pool_pre_ping=True,
         pool_recycle=3600,
         hide_parameters=True,
     )
+    if engine.dialect.name in ("mysql", "mariadb"):
+        event.listen(engine, "connect", _on_mariadb_connect)
+    return engine
+
+
+def _on_mariadb_connect(connection: Any, record: Any) -> None:
+    """On a Galera cluster a read waits for what other nodes have committed before it.
+
+    Otherwise an API host whose node lags behind would tell of a verdict, a binding or a token that
+    another one has just taken away.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW VARIABLES LIKE 'wsrep_on'")
+        row = cursor.fetchone()
+        if row is not None and row[1] == "ON":
+            cursor.execute("SET SESSION wsrep_sync_wait = 1")
 
 
 def _again(error: DBAPIError) -> bool:
