@@ -25,7 +25,14 @@ _HTTP_UNAUTHORIZED = 401
 class Requester(Protocol):
     """The part of the client that is used here."""
 
-    def request(self, method: str, path: str, json: Any = None) -> tuple[int, Any, Any]:
+    def request(
+        self,
+        method: str,
+        path: str,
+        json: Any = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+    ) -> tuple[int, Any, Any]:
         """Status, headers and decoded body of a reply."""
 
 
@@ -64,19 +71,31 @@ class Backend:
         """
         return self._record("POST", where, self.send("POST", where, body))
 
-    def put(self, where: str, body: Mapping[str, Any]) -> Any:
+    def put(self, where: str, body: Mapping[str, Any], generation: int | None = None) -> Any:
         """Replace a resource.
 
+        :param generation: only if it is still this one.
         :raises CommandError: as :meth:`send`.
         """
-        return self.send("PUT", where, body)
+        return self.send("PUT", where, body, generation)
 
-    def delete(self, where: str) -> None:
+    def patch(
+        self, where: str, body: Mapping[str, Any], generation: int | None = None
+    ) -> Mapping[str, Any]:
+        """Change a part of a resource.
+
+        :param generation: only if it is still this one.
+        :raises CommandError: as :meth:`send`.
+        """
+        return self._record("PATCH", where, self.send("PATCH", where, body, generation))
+
+    def delete(self, where: str, generation: int | None = None) -> None:
         """Remove a resource.
 
+        :param generation: only if it is still this one.
         :raises CommandError: as :meth:`send`.
         """
-        self.send("DELETE", where)
+        self.send("DELETE", where, generation=generation)
 
     def items(self, where: str, field: str) -> list[Mapping[str, Any]]:
         """Read the list of records in one field of a resource.
@@ -88,15 +107,23 @@ class Backend:
             raise _bad_reply("GET", where, f"no list {field!r} in it")
         return found
 
-    def send(self, method: str, where: str, body: Mapping[str, Any] | None = None) -> Any:
+    def send(
+        self,
+        method: str,
+        where: str,
+        body: Mapping[str, Any] | None = None,
+        generation: int | None = None,
+    ) -> Any:
         """Send one request.
 
+        :param generation: of the resource the request was made from.
         :raises Refused: the backend said no; its code and detail.
         :raises Unreachable: nobody answered, or not in the language of the backend.
         :raises UsageError: the client cannot work with what it was given, a CA file for instance.
         """
+        headers = {} if generation is None else {"If-Match": f'"{generation}"'}
         try:
-            _, _, decoded = self._client.request(method, where, json=body)
+            _, _, decoded = self._client.request(method, where, json=body, headers=headers)
         except BackendRefused as error:
             raise _refused(error) from error
         except BackendUnreachable as error:
@@ -118,7 +145,9 @@ def _refused(error: BackendRefused) -> CommandError:
     detail = printable(str(error.detail or error))
     if error.status == _HTTP_UNAUTHORIZED:
         detail += " (check OAT_TOKEN, or OAT_USERNAME and OAT_PASSWORD)"
-    return Refused(printable(str(error.code or f"http-{error.status}")), detail)
+    field = error.body.get("field")
+    code = printable(str(error.code or f"http-{error.status}"))
+    return Refused(code, detail, printable(field) if isinstance(field, str) else None)
 
 
 def _bad_reply(method: str, where: str, why: str) -> Unreachable:

@@ -19,7 +19,7 @@ from typing import Any
 
 import yaml
 
-from oat_trusted_filter.cli.errors import UsageError
+from oat_trusted_filter.cli.errors import CommandError, Refused, RefusedDocument, UsageError
 
 #: A document of reference values or a policy is far smaller; anything larger is another file.
 MAX_DOCUMENT_CHARACTERS = 16 * 1024 * 1024
@@ -27,12 +27,58 @@ MAX_DOCUMENT_CHARACTERS = 16 * 1024 * 1024
 #: A line of sha256sum and the like: the digest, a blank, another one or an asterisk, the path. The
 #: line begins with a backslash if there is an escape in the path.
 _SUM = re.compile(r"(\\?)([0-9a-fA-F]{64}|[0-9a-fA-F]{96}|[0-9a-fA-F]{128}) [ *](.+)")
+#: The steps of a field's place: names, and numbers in brackets.
+_STEP = re.compile(r"[^.\[\]]+")
 _ESCAPE = re.compile(r"\\([nr\\])")
 _ESCAPED = {"n": "\n", "r": "\r", "\\": "\\"}
 _ALGORITHMS = {64: "sha256", 96: "sha384", 128: "sha512"}
 
 
-def read_document(name: str) -> dict[str, Any]:
+class Document(dict[str, Any]):
+    """A document, and the file it came from."""
+
+    def __init__(self, content: dict[str, Any], name: str, text: str) -> None:
+        super().__init__(content)
+        self.name = name
+        self._text = text
+
+    def refused(self, refusal: Refused) -> CommandError:
+        """What a refusal means for this file: its name, and the line of the field."""
+        if refusal.field is None:
+            return refusal
+        message = str(refusal.args[0])
+        what = message.removeprefix(refusal.field).lstrip(": ")
+        where = f"{self.name}:{self.line(refusal.field)}"
+        if refusal.field:
+            where += f": {refusal.field}"
+        return RefusedDocument(refusal.code, f"{where}: {what}")
+
+    def line(self, field: str) -> int:
+        """The line a field stands in, from 1; that of what it ought to be in, if it is missing."""
+        try:
+            node = yaml.compose(self._text, yaml.SafeLoader)
+        except yaml.YAMLError:
+            # JSON that is no YAML: tabs, for instance.
+            return 1
+        line = 0
+        for step in _STEP.findall(field):
+            if isinstance(node, yaml.MappingNode):
+                found = [pair for pair in node.value if pair[0].value == step]
+                if not found:
+                    break
+                key, node = found[0]
+                line = key.start_mark.line
+            elif isinstance(node, yaml.SequenceNode) and step.isdigit():
+                if int(step) >= len(node.value):
+                    break
+                node = node.value[int(step)]
+                line = node.start_mark.line
+            else:
+                break
+        return line + 1
+
+
+def read_document(name: str) -> Document:
     """Read a JSON or YAML document.
 
     :param name: the file, ``-`` for standard input.
@@ -84,12 +130,49 @@ def _read(name: str) -> str:
     return text
 
 
-def _document(name: str, text: str) -> dict[str, Any]:
+def _document(name: str, text: str) -> Document:
     try:
-        document = json.loads(text) if text.lstrip().startswith("{") else yaml.safe_load(text)
+        if text.lstrip().startswith("{"):
+            document = json.loads(text, object_pairs_hook=_without_twins)
+        else:
+            document = yaml.load(text, _Loader)  # noqa: S506  a safe loader, see below
     except (ValueError, yaml.YAMLError, RecursionError) as error:
-        why = " ".join(str(error).split())
-        raise UsageError(f"{name} is neither JSON nor YAML: {why}") from error
+        mark = getattr(error, "problem_mark", None)
+        line = getattr(error, "lineno", None) or (mark.line + 1 if mark else None)
+        why = getattr(error, "problem", None) or getattr(error, "msg", None) or error
+        raise UsageError(
+            f"{name}:{line or 1}: neither JSON nor YAML: {' '.join(str(why).split())}"
+        ) from error
     if not isinstance(document, dict):
-        raise UsageError(f"{name} holds no object with named fields")
-    return document
+        raise UsageError(f"{name}:1: holds no object with named fields")
+    return Document(document, name, text)
+
+
+def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the field {twice!r} is there twice")
+    return found
+
+
+class _Loader(yaml.SafeLoader):
+    """Of two fields of one name the second would silently count; times stay as they are written."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012  as the class above has it
+        first: [pair for pair in pairs if pair[0] != "tag:yaml.org,2002:timestamp"]
+        for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001
+        """As the class above does, but refuse twins."""
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the field {key.value!r} is there twice", key.start_mark
+                )
+            if isinstance(key.value, str):
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)

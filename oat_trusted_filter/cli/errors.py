@@ -35,10 +35,22 @@ class CommandError(Exception):
 
 
 class Refused(CommandError):
-    """The backend understood and said no; its code stands in front of its words."""
+    """The backend understood and said no; its code stands in front of its words.
+
+    :param field: which field of a document it does not take, as ``requirements[0].pcrs``; empty:
+        the whole of it; None: it is not about one.
+    """
+
+    def __init__(self, code: str, message: str, field: str | None = None) -> None:
+        super().__init__(code, message)
+        self.field = field
 
     def __str__(self) -> str:
         return f"{self.code}: {super().__str__()}"
+
+
+class RefusedDocument(CommandError):
+    """The backend does not take what a file says; the text begins with file and line."""
 
 
 class UsageError(CommandError):

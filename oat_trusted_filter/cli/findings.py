@@ -19,6 +19,10 @@ from oat_trusted_filter.cli.text import numbered, plain, printable
 #: What to do about a finding, by its code. ``{host}`` becomes the name of the host. A code that is
 #: not here stands with the backend's own sentence alone.
 ADVICE: Mapping[str, str] = {
+    "boot-file-unknown": "If the file is a good one, say so: oat reference create NAME --kind KIND "
+    "--from-file FILE. If not, find out who changed {host}, and boot it clean.",
+    "boot-files-unknown": "The boot loader of {host} measures no files: use GRUB 2.04 or later, or "
+    "take boot_files out of the policy.",
     "boot-log-mismatch": "The log on {host} does not tell how its TPM came to be as it is: look "
     "for whoever writes to PCRs there, or for firmware that does not log all it measures.",
     "certificate-unknown": "If the certificate belongs there, list it in the policy; if not, take "
@@ -44,10 +48,20 @@ ADVICE: Mapping[str, str] = {
     "it can use.",
     "pcr-mismatch": "If this boot is a good one, say so: oat reference create NAME --from-host "
     "{host}. If not, find out who changed {host}, and boot it clean.",
+    "override": "To let what is found count again: oat host override {host} --clear",
+    "policy-pattern": "Change the pattern: oat policy show, oat policy set.",
+    "power-cut": "If nobody pulled the plug, look for who else could. A reboot in good order, or "
+    "an hour, makes the clock safe again.",
+    "reference-expiring": "Take new values in time, or give the set more: oat reference set NAME "
+    "--valid-until MOMENT",
     "reference-incomplete": "Take the set anew from a host that has the same PCR banks as {host}: "
     "oat reference create NAME --from-host {host}",
     "secure-boot-off": "Turn Secure Boot on in the firmware of {host} and reboot it, or set "
     "secure_boot: optional in the policy.",
+    "tpm-firmware-changed": "If the TPM of {host} was updated, list the version in the policy "
+    "(tpm_firmware).",
+    "tpm-firmware-unknown": "Update the TPM of {host}, or list its version in the policy "
+    "(tpm_firmware).",
     "uefi-debugger": "Turn it off in the firmware of {host} and reboot it.",
     "verdict-lapsed": "Is {host} up, and does it reach the backend? Look at the log of oat-agent "
     "there.",

@@ -87,6 +87,16 @@ def tag_record_line(record: Any) -> str:
     return ", ".join(parts)
 
 
+def override_text(known: Any) -> str:
+    """An override in force, in one line."""
+    if not isinstance(known, Mapping):
+        return ""
+    return (
+        f"{plain(known.get('level'))} until {plain(known.get('until'))} by "
+        f"{plain(known.get('by'))}: {plain(known.get('reason'))}"
+    )
+
+
 class ListHosts(RecordLister):
     """List compute hosts with their verdict and the reason for it."""
 
@@ -104,6 +114,8 @@ class ListHosts(RecordLister):
         Column("manufacturer", long=True),
         Column("software_tpm", long=True),
         Column("policy", long=True),
+        Column("labels", long=True),
+        Column("override", text=override_text, long=True),
         Column("appraised_at", long=True),
         Column("expires_at", long=True),
         Column("created_at", long=True),
@@ -115,6 +127,9 @@ class ListHosts(RecordLister):
         add_region(parser, "only hosts of this region")
         parser.add_argument("--state", choices=STATES, help="only hosts in this state")
         parser.add_argument("--level", choices=LEVELS, help="only hosts with this verdict")
+        parser.add_argument(
+            "--overridden", action="store_true", help="only hosts with an override in force"
+        )
         return parser
 
     def records(self, parsed_args: argparse.Namespace) -> Iterable[Record]:
@@ -125,6 +140,7 @@ class ListHosts(RecordLister):
             for host in sorted(hosts, key=_by_name)
             if parsed_args.state in (None, host.get("state"))
             and parsed_args.level in (None, host.get("level"))
+            and (host.get("override") or not parsed_args.overridden)
         ]
 
 
@@ -142,6 +158,9 @@ class ShowHost(RecordShow):
         Column("appraised_at"),
         Column("expires_at"),
         Column("policy"),
+        Column("bound_policy"),
+        Column("labels"),
+        Column("override", text=override_text),
         Column("service_host"),
         Column("resource_provider"),
         Column("ek_fingerprint"),

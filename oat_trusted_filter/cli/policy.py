@@ -13,11 +13,17 @@
 
 import argparse
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
+from cliff.command import Command
+
+from oat_trusted_filter.cli import findings
 from oat_trusted_filter.cli.app import OatApp
 from oat_trusted_filter.cli.backend import path
 from oat_trusted_filter.cli.document import read_document
+from oat_trusted_filter.cli.errors import Refused, UsageError
+from oat_trusted_filter.cli.host import add_region
 from oat_trusted_filter.cli.output import Column, Record, RecordLister, RecordShow
 from oat_trusted_filter.cli.text import plain
 
@@ -75,7 +81,23 @@ _COLUMNS = (
     Column("tags", text=_tags),
     Column("certificates", text=_certificates, long=True),
     Column("dbx_minimum", text=_count, long=True),
+    Column("boot_files", long=True),
+    Column("orderly_shutdown", long=True),
+    Column("tpm_firmware", long=True),
+    Column("max_age", long=True),
+    Column("labels"),
+    Column("generation", long=True),
 )
+
+
+def add_generation(parser: argparse.ArgumentParser) -> None:
+    """Add ``--generation``."""
+    parser.add_argument(
+        "--generation",
+        metavar="N",
+        type=int,
+        help="only if nobody has changed it since it was shown with this generation",
+    )
 
 
 class ListPolicies(RecordLister):
@@ -111,7 +133,10 @@ class ShowPolicy(RecordShow):
 
 
 class SetPolicy(RecordShow):
-    """Create or replace an appraisal policy; all hosts are appraised anew at once."""
+    """Create or replace an appraisal policy; all hosts are appraised anew at once.
+
+    What is wrong with the file is told as FILE:LINE: FIELD: what is wrong.
+    """
 
     app: OatApp
     columns = _COLUMNS
@@ -121,10 +146,104 @@ class SetPolicy(RecordShow):
         parser = super().get_parser(prog_name)
         parser.add_argument("name", metavar="NAME", help="name of the policy, mostly: default")
         parser.add_argument("file", metavar="FILE", help="JSON or YAML document; - is stdin")
+        add_generation(parser)
         return parser
 
     def record(self, parsed_args: argparse.Namespace) -> Record:
         """Set it, and return it as the backend has it then."""
         where = path("policies", parsed_args.name)
-        self.app.backend.put(where, read_document(parsed_args.file))
+        document = read_document(parsed_args.file)
+        try:
+            self.app.backend.put(where, document, parsed_args.generation)
+        except Refused as refusal:
+            raise document.refused(refusal) from refusal
         return self.app.backend.get(where)
+
+
+class DeletePolicy(Command):
+    """Forget an appraisal policy that no host is judged by."""
+
+    app: OatApp
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Add the name."""
+        parser = super().get_parser(prog_name)
+        parser.add_argument("name", metavar="NAME", help="name of the policy")
+        add_generation(parser)
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> None:
+        """Delete."""
+        self.app.backend.delete(path("policies", parsed_args.name), parsed_args.generation)
+        self.app.LOG.info("policy %s deleted", parsed_args.name)
+
+
+class CheckPolicy(RecordLister):
+    """Say what a policy, or a draft of one, would make of the hosts; nothing is changed.
+
+    The evidence is what the hosts have sent last. Without --host and --all it is about the hosts
+    the policy is for, before or after.
+    """
+
+    app: OatApp
+    columns = (
+        Column("host"),
+        Column("region"),
+        Column("level"),
+        Column("would_be"),
+        Column("changes"),
+        Column("reason"),
+    )
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Add the policy and the hosts."""
+        parser = super().get_parser(prog_name)
+        parser.add_argument(
+            "policy",
+            metavar="POLICY",
+            help="file of a draft, with the name of the policy in it; - is stdin; or the name of "
+            "a policy that exists",
+        )
+        hosts = parser.add_mutually_exclusive_group()
+        hosts.add_argument(
+            "--host",
+            metavar="HOST",
+            action="append",
+            dest="hosts",
+            help="this host, as if it were bound to the policy; repeat it for more",
+        )
+        hosts.add_argument(
+            "--all", action="store_true", help="all hosts, as if they were bound to the policy"
+        )
+        add_region(parser, "region of the hosts")
+        parser.add_argument("--changes", action="store_true", help="only hosts that would change")
+        return parser
+
+    def records(self, parsed_args: argparse.Namespace) -> Iterable[Record]:
+        """The hosts by region and name."""
+        body: dict[str, Any] = {"all": parsed_args.all}
+        if parsed_args.hosts:
+            body["hosts"] = parsed_args.hosts
+            if parsed_args.region is not None:
+                body["region"] = parsed_args.region
+        found = self._checked(parsed_args.policy, body).get("hosts")
+        hosts = [host for host in found or () if isinstance(host, Mapping)]
+        return [
+            {**host, "reason": findings.summary(host.get("findings"))}
+            for host in sorted(hosts, key=lambda item: (item["region"], item["host"]))
+            if host.get("changes") or not parsed_args.changes
+        ]
+
+    def _checked(self, policy: str, body: dict[str, Any]) -> Mapping[str, Any]:
+        if policy != "-" and not Path(policy).is_file():
+            return self.app.backend.post(path("policies", policy, "check"), body)
+        draft = read_document(policy)
+        name = draft.get("name")
+        if not isinstance(name, str):
+            raise UsageError(f"{policy}:1: name: the draft has no name of a policy")
+        try:
+            return self.app.backend.post(
+                path("policies", name, "check"), {**body, "document": draft}
+            )
+        except Refused as refusal:
+            raise draft.refused(refusal) from refusal

@@ -13,6 +13,7 @@
 
 import argparse
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from cliff.command import Command
@@ -20,11 +21,14 @@ from cliff.command import Command
 from oat_trusted_filter.cli import findings
 from oat_trusted_filter.cli.app import OatApp
 from oat_trusted_filter.cli.backend import path
-from oat_trusted_filter.cli.document import read_allow_list, read_document
-from oat_trusted_filter.cli.errors import UsageError
+from oat_trusted_filter.cli.binding import moment
+from oat_trusted_filter.cli.boot_files import document_of
+from oat_trusted_filter.cli.document import Document, read_allow_list, read_document
+from oat_trusted_filter.cli.errors import Refused, UsageError
 from oat_trusted_filter.cli.host import add_region
 from oat_trusted_filter.cli.output import Column, Record, RecordLister, RecordShow, for_programs
-from oat_trusted_filter.cli.text import plain, wrapped
+from oat_trusted_filter.cli.policy import add_generation
+from oat_trusted_filter.cli.text import plain, printable, wrapped
 
 _PCRS = range(24)
 #: Sets of this kind are lists of files.
@@ -96,6 +100,20 @@ def _differences(differing: Any) -> str:
     return "\n".join(lines)
 
 
+def _provenance(known: Any) -> str:
+    """Where a set comes from, in one line."""
+    if not isinstance(known, Mapping):
+        return ""
+    source = str(known.get("source"))
+    what = {
+        "hosts": f"taken from {plain(known.get('hosts'))}",
+        "files": f"computed from {plain(known.get('files'))}",
+    }.get(source, plain(source))
+    text = f"{what} by {plain(known.get('by'))} at {plain(known.get('at'))}"
+    origin = known.get("origin")
+    return f"{text}; {_provenance(origin)}" if origin else text
+
+
 _COLUMNS = (
     Column("name"),
     Column("kind"),
@@ -103,16 +121,22 @@ _COLUMNS = (
     Column("events", text=_event_count),
     Column("valid_from"),
     Column("valid_until"),
+    Column("validity"),
+    Column("provenance", text=_provenance),
     Column("differing", text=_differences),
     Column("files", text=_file_count),
 )
 
 
 class CreateReference(RecordShow):
-    """Take reference values from hosts that are known to be good.
+    """Take reference values from hosts that are known to be good, or from files.
 
     From two or more hosts only what is the same on all of them is taken, and the events that
-    differ are named. The hosts must have sent evidence; they need not be trusted yet.
+    differ are named; on a terminal each PCR that differs is asked about. The hosts must have sent
+    evidence; they need not be trusted yet.
+
+    From files of boot loaders, kernels and initrds their digests are computed as firmware and
+    GRUB measure them, for the demands images and boot_files of policies.
 
     With --kind ima it is an allow list: all files that any of the hosts has used, or those of a
     list that sha256sum, sha384sum or sha512sum wrote.
@@ -139,9 +163,28 @@ class CreateReference(RecordShow):
             help="take the values of a JSON or YAML document, or, with --kind ima, of a list of "
             "sha256sum; - is stdin",
         )
-        parser.add_argument(
-            "--kind", metavar="KIND", help="what the set describes (the backend says: platform)"
+        source.add_argument(
+            "--from-file",
+            metavar="FILE",
+            action="append",
+            dest="files",
+            help="compute the digests of this boot loader, kernel or initrd; repeat it for more",
         )
+        parser.add_argument(
+            "--kind",
+            metavar="KIND",
+            help="what the set describes: platform (the default), firmware, boot-loader, kernel, "
+            "os, txt, ima or a name of your own",
+        )
+        parser.add_argument(
+            "--take",
+            metavar="N,...",
+            action="append",
+            dest="taken",
+            type=pcr_numbers,
+            help="of these PCRs take the values of all hosts although they differ",
+        )
+        add_validity(parser)
         parser.add_argument(
             "--pcr",
             metavar="N,...",
@@ -156,21 +199,116 @@ class CreateReference(RecordShow):
     def record(self, parsed_args: argparse.Namespace) -> Record:
         """Create the set."""
         body: dict[str, Any] = {"name": parsed_args.name}
+        if (parsed_args.pcrs or parsed_args.taken) and not parsed_args.hosts:
+            raise UsageError("--pcr and --take go with --from-host")
         if parsed_args.hosts:
-            body["from_hosts"] = list(dict.fromkeys(parsed_args.hosts))
-            if parsed_args.region is not None:
-                body["region"] = parsed_args.region
-            if parsed_args.kind is not None:
-                body["kind"] = parsed_args.kind
-            if parsed_args.pcrs:
-                body["pcrs"] = sorted({pcr for group in parsed_args.pcrs for pcr in group})
-        elif parsed_args.kind not in (None, _IMA) or parsed_args.pcrs:
-            raise UsageError("--kind and --pcr go with --from-host; a document says both itself")
-        elif parsed_args.kind == _IMA:
-            body["document"] = {"kind": _IMA, **read_allow_list(parsed_args.file)}
+            body |= _of_hosts(parsed_args)
+            if not parsed_args.taken and (taken := self._taken(body)):
+                body["take"] = taken
+        elif parsed_args.files:
+            if parsed_args.kind is None:
+                raise UsageError("--from-file goes with --kind, boot-loader or kernel for instance")
+            body["document"], said = document_of(parsed_args.kind, parsed_args.files)
+            body["from_files"] = [Path(name).name for name in parsed_args.files]
+            for sentence in said:
+                self.app.LOG.info("%s", printable(sentence))
         else:
-            body["document"] = read_document(parsed_args.file)
-        return _flat(self.app.backend.post(path("reference-sets"), body))
+            body["document"] = _of_document(parsed_args)
+        validity = validity_of(parsed_args)
+        if validity and parsed_args.hosts:
+            body |= validity
+        elif validity:
+            body["document"].update(validity)
+        try:
+            return _flat(self.app.backend.post(path("reference-sets"), body))
+        except Refused as refusal:
+            document = body.get("document")
+            raise document.refused(refusal) if isinstance(document, Document) else refusal  # noqa: B904
+
+    def _taken(self, body: dict[str, Any]) -> list[int]:
+        """The PCRs somebody at a terminal wants all values of although they differ."""
+        if len(body["from_hosts"]) < 2 or body.get("kind") == _IMA or not self.app.stdin.isatty():
+            return []
+        shown = self.app.backend.post(path("reference-sets"), {**body, "preview": True})
+        taken = []
+        for item in shown.get("differing") or ():
+            self.app.stderr.write(f"{_differences([item])}\n")
+            self.app.stderr.write(
+                f"Leave PCR {plain(item['pcr'])} out, or take the values of all hosts [y/N]? "
+            )
+            self.app.stderr.flush()
+            if self.app.stdin.readline().strip().lower() in ("y", "yes"):
+                taken.append(int(item["pcr"]))
+        return taken
+
+
+def _of_hosts(parsed_args: argparse.Namespace) -> dict[str, Any]:
+    body: dict[str, Any] = {"from_hosts": list(dict.fromkeys(parsed_args.hosts))}
+    if parsed_args.region is not None:
+        body["region"] = parsed_args.region
+    if parsed_args.kind is not None:
+        body["kind"] = parsed_args.kind
+    for name, groups in (("pcrs", parsed_args.pcrs), ("take", parsed_args.taken)):
+        if groups:
+            body[name] = sorted({pcr for group in groups for pcr in group})
+    return body
+
+
+def _of_document(parsed_args: argparse.Namespace) -> dict[str, Any]:
+    if parsed_args.kind == _IMA:
+        return {"kind": _IMA, **read_allow_list(parsed_args.file)}
+    if parsed_args.kind is not None:
+        raise UsageError("a document says itself what it describes; --kind goes with other sources")
+    return read_document(parsed_args.file)
+
+
+def add_validity(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say when a set counts."""
+    for name, text in (("--valid-from", "not before"), ("--valid-until", "not after")):
+        parser.add_argument(
+            name, metavar="MOMENT", type=moment, help=f"the set counts {text} this (RFC 3339)"
+        )
+
+
+def validity_of(parsed_args: argparse.Namespace) -> dict[str, Any]:
+    """What these options say."""
+    return {
+        name: value
+        for name in ("valid_from", "valid_until")
+        if (value := getattr(parsed_args, name)) is not None
+    }
+
+
+class SetReference(RecordShow):
+    """Say when a set of reference values counts; all hosts are appraised anew at once.
+
+    Before its end, by a time the backend is configured with, the set is shown as expiring and the
+    verdicts that rest on it carry a warning.
+    """
+
+    app: OatApp
+    columns = _COLUMNS
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Add the name and the times."""
+        parser = super().get_parser(prog_name)
+        parser.add_argument("name", metavar="NAME", help="name of the set")
+        add_validity(parser)
+        parser.add_argument(
+            "--no-limits", action="store_true", help="let the set count at any time"
+        )
+        add_generation(parser)
+        return parser
+
+    def record(self, parsed_args: argparse.Namespace) -> Record:
+        """Change it, and return it as it is then."""
+        body = validity_of(parsed_args)
+        if parsed_args.no_limits:
+            body = {"valid_from": None, "valid_until": None} | body
+        if not body:
+            raise UsageError("nothing to set: give --valid-from, --valid-until or --no-limits")
+        where = path("reference-sets", parsed_args.name)
+        return _flat(self.app.backend.patch(where, body, parsed_args.generation))
 
 
 class ListReferences(RecordLister):
@@ -184,6 +322,8 @@ class ListReferences(RecordLister):
         Column("file_count"),
         Column("valid_from"),
         Column("valid_until"),
+        Column("validity"),
+        Column("provenance", text=_provenance, long=True),
     )
 
     def records(self, parsed_args: argparse.Namespace) -> Iterable[Record]:
@@ -200,7 +340,7 @@ class ShowReference(RecordShow):
 
     app: OatApp
     columns = (
-        *_COLUMNS[:3], Column("events", text=str), *_COLUMNS[4:6], Column("files", text=str),
+        *_COLUMNS[:3], Column("events", text=str), *_COLUMNS[4:8], Column("files", text=str),
     )  # fmt: skip
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -232,9 +372,10 @@ class DeleteReference(Command):
         """Add the name."""
         parser = super().get_parser(prog_name)
         parser.add_argument("name", metavar="NAME", help="name of the set")
+        add_generation(parser)
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         """Delete."""
-        self.app.backend.delete(path("reference-sets", parsed_args.name))
+        self.app.backend.delete(path("reference-sets", parsed_args.name), parsed_args.generation)
         self.app.LOG.info("reference set %s deleted", parsed_args.name)

@@ -78,6 +78,9 @@ class ReferenceSetBody(msgspec.Struct, forbid_unknown_fields=True):
     """PCRs of which each host's value is taken although they differ."""
     from_files: list[str] | None = None
     """The document was computed from files of these names."""
+    valid_from: str | None = None
+    valid_until: str | None = None
+    """When a set from hosts counts; a document says so itself."""
     preview: bool = False
     """Only show what would be created."""
     document: dict[str, Any] | None = None
@@ -122,6 +125,9 @@ def create(service: Service, req: falcon.Request, resp: falcon.Response) -> None
         reference = _allow_list(service, body, body.from_hosts)
     else:
         reference, differing = _derived(service, body, body.from_hosts)
+    if body.valid_from is not None or body.valid_until is not None:
+        limits = {"valid_from": body.valid_from, "valid_until": body.valid_until}
+        reference = from_document({**to_document(reference), **limits})
     now, by = service.clock(), req.context.holder.name
     reference = replace(reference, provenance=_provenance(body, reference, by, now))
     document = to_document(reference)

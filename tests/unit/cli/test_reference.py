@@ -11,10 +11,14 @@
 # under the License.
 """``oat reference``, ``oat policy`` and ``oat verdict``."""
 
+import hashlib
 import json
 
 import pytest
 import yaml
+
+from oat_trusted_filter.tcg.authenticode import image_digests
+from tests.lab.images import efi_image
 
 DIFFERING = [
     {
@@ -50,6 +54,79 @@ def test_create_says_what_differs(oat, api):
     assert "0,4 (sha256, sha1)" in ran.out
 
 
+def test_on_a_terminal_each_pcr_that_differs_is_asked_about(oat, api):
+    sent = api("POST", "/v1/reference-sets", status_code=201,
+               json={**DOCUMENT, "differing": DIFFERING})  # fmt: skip
+    argv = ("reference", "create", "good", "--from-host", "a", "--from-host", "b")
+    ran = oat(*argv, answer="y\n")
+    assert [request.json().get("preview") for request in sent.request_history] == [True, None]
+    assert sent.last_request.json()["take"] == [5]
+    assert "disk 1" in ran.err
+    oat(*argv, answer="\n")
+    assert "take" not in sent.last_request.json()
+    oat(*argv, "--take", "5", "--valid-until", "2027-01-01T00:00:00Z", answer="y\n")
+    assert sent.last_request.json() == {
+        "name": "good", "from_hosts": ["a", "b"], "take": [5],
+        "valid_until": "2027-01-01T00:00:00Z",
+    }  # fmt: skip
+
+
+def test_create_from_files_computes_their_digests(oat, api, tmp_path):
+    sent = api("POST", "/v1/reference-sets", status_code=201, json=DOCUMENT)
+    kernel, initrd = tmp_path / "vmlinuz", tmp_path / "initrd.gz"
+    kernel.write_bytes(efi_image({".text": b"kernel"}))
+    initrd.write_bytes(b"files")
+    ran = oat("reference", "create", "new", "--kind", "kernel", "--from-file", str(kernel),
+              "--from-file", str(initrd))  # fmt: skip
+    assert ran.status == 0
+    body = sent.last_request.json()
+    assert body["from_files"] == ["vmlinuz", "initrd.gz"]
+    document = body["document"]
+    (image,) = image_digests(kernel.read_bytes(), "sha256")
+    assert document["images"]["sha256"] == [image.hex()]
+    plain = [hashlib.sha256(file.read_bytes()).hexdigest() for file in (kernel, initrd)]
+    assert document["boot_files"]["sha256"] == sorted(plain)
+    assert [event["pcr"] for event in document["events"]] == [9, 4, 9]
+    assert "no EFI image" in ran.err
+    assert "values of PCRs do not follow from files" in ran.err
+
+
+def test_files_nothing_can_be_computed_from_are_wrong_use(oat, api, tmp_path):
+    empty, broken = tmp_path / "empty", tmp_path / "broken"
+    empty.write_bytes(b"")
+    broken.write_bytes(efi_image({".text": b"kernel"})[:200])
+    for file in (empty, broken, tmp_path / "none"):
+        ran = oat("reference", "create", "x", "--kind", "kernel", "--from-file", str(file))
+        assert ran.status == 2
+        assert len(ran.err.splitlines()) == 1
+    assert api.history() == []
+
+
+def test_the_validity_of_a_set_is_changed(oat, api):
+    sent = api("PATCH", "/v1/reference-sets/good", json=DOCUMENT)
+    assert oat("reference", "set", "good", "--valid-until", "2027-01-01T01:00:00+01:00",
+               "--generation", "4").status == 0  # fmt: skip
+    assert sent.last_request.json() == {"valid_until": "2027-01-01T00:00:00Z"}
+    assert sent.last_request.headers["If-Match"] == '"4"'
+    oat("reference", "set", "good", "--no-limits")
+    assert sent.last_request.json() == {"valid_from": None, "valid_until": None}
+
+
+def test_a_set_shows_where_it_comes_from_and_whether_it_counts(oat, api):
+    provenance = {
+        "source": "imported", "by": "me", "at": "2026-02-01T00:00:00Z",
+        "origin": {"source": "hosts", "by": "admin", "at": "2026-01-01T00:00:00Z",
+                   "hosts": ["a", "b"]},
+    }  # fmt: skip
+    shown = {**DOCUMENT, "provenance": provenance, "validity": "expiring"}
+    api("GET", "/v1/reference-sets", json={"reference_sets": [shown]})
+    assert "expiring" in oat("reference", "list").out
+    assert (
+        "imported by me at 2026-02-01T00:00:00Z; taken from a, b by admin at 2026-01-01T00:00:00Z"
+        in oat("reference", "list", "--long").out
+    )
+
+
 def test_create_for_programs_is_what_the_api_said(oat, api):
     record = {**DOCUMENT, "differing": DIFFERING}
     api("POST", "/v1/reference-sets", status_code=201, json=record)
@@ -74,6 +151,10 @@ def test_create_from_a_document(oat, api, tmp_path):
         ["--from-host", "a", "--pcr", "24"],
         ["--from-host", "a", "--pcr", "1,,2"],
         ["--from-host", "a", "--pcr", "²"],
+        ["--file", "x", "--take", "1"],
+        ["--from-file", "x"],
+        ["--from-file", "x", "--from-host", "a"],
+        ["--from-host", "a", "--valid-until", "tomorrow"],
     ],
 )
 def test_create_wants_one_source_and_real_pcrs(oat, api, argv):
