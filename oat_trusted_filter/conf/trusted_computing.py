@@ -36,8 +36,9 @@ _CONNECTION_OPTS: list[cfg.Opt] = [
         "driver",
         default="oat",
         help="""
-What kind of service attests the hosts: ``oat`` is the backend of this project. Other packages may
-bring more, as entry points ``oat_trusted_filter.attestation_drivers``.
+What kind of service attests the hosts: ``oat`` is the backend of this project, ``pollhosts`` a
+server of the OpenAttestation era, ``keylime`` the verifier of Keylime 7. Other packages may bring
+more, as entry points ``oat_trusted_filter.attestation_drivers``.
 """,
     ),
     cfg.StrOpt(
@@ -64,8 +65,16 @@ Port of the attestation backend on ``attestation_server``.
     cfg.StrOpt(
         "attestation_api_url",
         help="""
-Path of the API of an OpenAttestation server. Accepted so that old files still load, and without
-effect: the path follows from the API this filter speaks.
+Path of the API of an OpenAttestation server, ``/OpenAttestationWebServices/V1.0`` if it is not set;
+OpenAttestation 1.6 and newer have ``/AttestationService/resources``. Only for driver ``pollhosts``.
+""",
+    ),
+    cfg.StrOpt(
+        "keylime_agents_file",
+        help="""
+File that says which host an agent of Keylime runs on, ``{"AGENT ID": "HYPERVISOR HOST NAME"}`` in
+JSON. An agent it does not name counts for no host. Not set: the id of each agent is the hypervisor
+host name. It is read when a connection is set up. Only for driver ``keylime``.
 """,
     ),
     cfg.StrOpt(

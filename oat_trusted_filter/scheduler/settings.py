@@ -49,8 +49,8 @@ class Settings:
             )
         if self.require_trait and not self.request_filter:
             found.append("require_trait has no effect without request_filter")
-        if self.api_url:
-            found.append("attestation_api_url has no effect any more")
+        if self.api_url and self.driver == "oat":
+            found.append("attestation_api_url has no effect with driver = oat")
         return tuple(found)
 
     @classmethod
