@@ -108,11 +108,11 @@ class KeylimeDriver(AttestationDriver):
         timeout: float,
     ) -> VerdictReply:
         """One request, and one more for a new connection."""
-        sent_at = time.monotonic()
         if self._version is None:
+            began_at = time.monotonic()
             self._version = self._newest_version(timeout)
-            timeout = max(sent_at + timeout - time.monotonic(), 0.001)
-        asked_at = time.monotonic()
+            timeout = max(began_at + timeout - time.monotonic(), 0.001)
+        sent_at = time.monotonic()
         _, headers, body = self._client.request(
             "GET", f"/v{self._version}/agents/?bulk=true", timeout=timeout
         )
@@ -122,7 +122,7 @@ class KeylimeDriver(AttestationDriver):
         for record, left in self._verdicts(agents, now):
             hosts.append(record)
             if record.level == TRUSTED:
-                lapsing.append(Lapse(self._region, record.host, left + asked_at - sent_at))
+                lapsing.append(Lapse(self._region, record.host, left))
         return VerdictReply(
             lease=self._lifetime,
             sent_at=sent_at,

@@ -71,7 +71,7 @@ enabled_revocation_notifications = []
 
 
 class KeylimeVerifier:
-    """A context manager. Its agents are rows in its database: none of them is asked for a quote."""
+    """A context manager. Its agents are rows in its database; none of them is asked for a quote."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -134,7 +134,7 @@ class KeylimeVerifier:
         )
 
     def agent(self, name, state, attested_at=None):
-        """Let an agent be in this state."""
+        """Let an agent be in this state; another verifier is said to look after it."""
         with sqlite3.connect(self.folder / "verifier.sqlite", timeout=10) as database:
             database.execute("insert or ignore into allowlists (id, name) values (1, 'any')")
             database.execute("insert or ignore into mbpolicies (id, name) values (1, 'any')")
@@ -143,7 +143,7 @@ class KeylimeVerifier:
                 "insert into verifiermain (agent_id, ip, port, verifier_id, ima_policy_id,"
                 " mb_policy_id, operational_state, attestation_count, last_received_quote,"
                 " last_successful_attestation)"
-                " values (?, '127.0.0.1', 9002, 'default', 1, 1, ?, 1, ?, ?)",
+                " values (?, '127.0.0.1', 9002, 'another', 1, 1, ?, 1, ?, ?)",
                 (name, state, attested_at, attested_at),
             )
         database.close()
