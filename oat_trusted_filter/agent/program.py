@@ -25,6 +25,7 @@ from oat_trusted_filter.agent.check import run_checks
 from oat_trusted_filter.agent.enrolment import open_tpm
 from oat_trusted_filter.agent.errors import AgentError
 from oat_trusted_filter.agent.evidence import read_boot_log
+from oat_trusted_filter.agent.first_contact import keep_authority
 from oat_trusted_filter.agent.loop import Loop, describe
 from oat_trusted_filter.agent.settings import Settings
 from oat_trusted_filter.client.http import AttestationClient, ClientError
@@ -61,6 +62,7 @@ def run(argv: Sequence[str]) -> int:
         settings = Settings.from_conf(conf)
         # What may go wrong in the TPM stack is reported by the agent itself.
         os.environ.setdefault("TSS2_LOG", "all+ERROR" if conf.debug else "all+NONE")
+        keep_authority(settings)
         client = AttestationClient(
             settings.endpoint, cacert=settings.ca_file, timeout=settings.timeout
         )

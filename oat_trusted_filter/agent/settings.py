@@ -11,6 +11,7 @@
 # under the License.
 """The agent's configuration as one checked, typed record."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -24,6 +25,7 @@ from oat_trusted_filter.conf import agent as agent_conf
 
 #: Characters of a password or token; longer ones are cut, and then refused.
 _LONGEST_LINE = 1024
+_FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,8 @@ class Settings:
     interval: float
     retry_max: float
     ima_log: Path = Path(agent_conf.IMA_LOG)
+    ca_fingerprint: str = ""
+    """SHA-256 in hexadecimal; empty: not pinned."""
     ek_certificate: Path | None = None
     enrolment_token_file: Path | None = None
     endorsement_password: str = field(default="", repr=False)
@@ -60,6 +64,7 @@ class Settings:
             settings = cls(
                 endpoint=options.endpoint.rstrip("/"),
                 ca_file=options.ca_file or None,
+                ca_fingerprint=options.ca_fingerprint.replace(":", "").lower(),
                 timeout=options.timeout,
                 region=options.region,
                 host=agent_conf.host_name(conf),
@@ -108,6 +113,15 @@ class Settings:
             )
 
     def _check_ca_file(self) -> None:
+        if self.ca_fingerprint:
+            if not _FINGERPRINT.fullmatch(self.ca_fingerprint):
+                raise ConfigurationError("[agent] ca_fingerprint is no SHA-256 in hexadecimal")
+            if self.ca_file is None:
+                raise ConfigurationError(
+                    "[agent] ca_fingerprint needs ca_file, where the certificate is kept"
+                )
+            if not Path(self.ca_file).exists():
+                return
         if self.ca_file is None:
             return
         try:

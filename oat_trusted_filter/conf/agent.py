@@ -47,6 +47,17 @@ File with the CA certificates (PEM) the backend's certificate is checked against
 compute host. Not set: the certificates the operating system trusts.
 """,
     ),
+    cfg.StrOpt(
+        "ca_fingerprint",
+        default="",
+        help="""
+SHA-256 of the CA certificate of the backend, in hexadecimal, as ``oat-manage ca fingerprint``
+prints it there.
+
+As long as ``ca_file`` does not exist the agent asks the backend for its CA certificate, and keeps
+it in ``ca_file`` if it has this fingerprint. To let it ask again, remove the file.
+""",
+    ),
     cfg.FloatOpt(
         "timeout",
         default=30.0,

@@ -45,6 +45,7 @@ STATUS: Mapping[str, int] = {
     "route-unknown": 404,
     "method-not-allowed": 405,
     "marker-unknown": 400,
+    "authority-unknown": 404,
     # the caller
     "credential-missing": 401,
     "credential-wrong": 401,

@@ -67,6 +67,12 @@ class FindingDocument(msgspec.Struct):
     message: str
 
 
+class AuthoritiesDocument(msgspec.Struct):
+    """Certificates in PEM, the one in use first."""
+
+    certificates: list[str]
+
+
 class EnrolmentBegun(msgspec.Struct):
     """A secret only the TPM with both keys can open, in base64."""
 

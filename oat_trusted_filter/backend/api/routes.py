@@ -19,6 +19,7 @@ import msgspec
 
 from oat_trusted_filter.backend.api import (
     audit,
+    authorities,
     bindings,
     challenges,
     enforcers,
@@ -74,6 +75,10 @@ ROUTES = (
     Route("GET", "/metrics", READER, metrics.show),
     Route("GET", "/v1/openapi.json", PUBLIC, describe, reply=dict[str, Any]),
     Route(
+        "GET", "/v1/authorities", PUBLIC, authorities.index,
+        reply=replies.AuthoritiesDocument, problems=("authority-unknown",),
+    ),
+    Route(
         "POST", "/v1/enrolments", PUBLIC, enrolments.create,
         body=enrolments.EnrolmentBody, reply=replies.EnrolmentBegun, status=201,
         problems=("banks-invalid", "ek-software-tpm"), passed_on=(400, 403), limit="enrolments",
@@ -104,7 +109,7 @@ ROUTES = (
         body=submission.EvidenceBody, reply=replies.Judgement,
         problems=(
             "challenge-malformed", "challenge-invalid", "challenge-expired", "challenge-spent",
-            "host-unknown", "host-pending", "host-ambiguous", "policy-unknown", "policy-ambiguous",
+            "host-unknown", "host-pending", "policy-ambiguous",
             "boot-log-digest", "boot-log-needed",
             "ima-offset", "tpm-cleared", "ek-software-tpm", "verifier-error", "service-busy",
         ),

@@ -40,6 +40,8 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _DNS_NAME = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?:\.(?!-)[A-Za-z0-9-]{1,63})*")
 _COMMON_NAME_LONGEST = 64
 _CA = "ca"
+#: The new authority, vouched for by the one it has replaced.
+_CROSS = "ca-cross.pem"
 _SERVER = "server"
 
 
@@ -73,8 +75,79 @@ def ensure(folder: Path, names: Sequence[str], now: datetime.datetime) -> list[P
     if known is None or (_ours(known, ca) and not _good(known, ca, wanted, now)):
         kept = [] if known is None else certificate_names(known)
         server = _new_server(ca, list(dict.fromkeys([*wanted, *kept])), now)
-        written += _store(folder, _SERVER, server)
+        written += _store(folder, _SERVER, server, _cross(folder))
     return written
+
+
+def rotate(folder: Path, now: datetime.datetime) -> list[Path]:
+    """Let a new authority take over, so that nobody notices.
+
+    The old one vouches for the new one with its last signature; the server shows that with its own
+    certificate. So whoever knows only the old authority trusts the server as before, and whoever
+    gets the new ``ca.pem``, which holds both, trusts it without the old one. Both authorities have
+    the same name, for the old one may sign for no authority but itself.
+
+    :returns: the files that were written.
+    :raises StartError: ``tls-file-missing`` or ``tls-file-invalid``: there is no authority, it has
+        been rotated and not retired yet, or the server has a certificate of somebody else.
+    """
+    old = _load_authority(folder)
+    server = _load_server(folder)
+    if old is None or server is None or not _ours(server, old):
+        raise StartError(
+            "tls-file-missing", f"{folder} holds no authority that has signed for the server"
+        )
+    if _cross(folder):
+        raise StartError(
+            "tls-file-invalid",
+            f"{folder / _CROSS} is there: the last rotation has not been ended with ca retire",
+        )
+    new = _new_authority(now)
+    vouched = _authority_certificate(new.key, old, min(now + LIFETIME, _end(old)), now)
+    leaf = _new_server(new, certificate_names(server), now)
+    write_file(folder / _CROSS, vouched.public_bytes(serialization.Encoding.PEM), PUBLIC)
+    return [
+        folder / _CROSS,
+        *_store(folder, _SERVER, leaf, [vouched]),
+        *_store(folder, _CA, new, [old.certificate]),
+    ]
+
+
+def retire(folder: Path) -> list[Path]:
+    """Forget the authority that was replaced: whoever knows only that one is locked out now.
+
+    :returns: the files that were written.
+    :raises StartError: ``tls-file-missing``, none was replaced.
+    """
+    ca, server = _load_authority(folder), _load_server(folder)
+    if ca is None or server is None or not _cross(folder):
+        raise StartError("tls-file-missing", f"{folder / _CROSS} is not there: nothing to retire")
+    paths = []
+    for name, certificate in ((_SERVER, server), (_CA, ca.certificate)):
+        paths.append(folder / f"{name}.pem")
+        write_file(paths[-1], certificate.public_bytes(serialization.Encoding.PEM), PUBLIC)
+    (folder / _CROSS).unlink()
+    return paths
+
+
+def fingerprint(folder: Path) -> str:
+    """SHA-256 of the authority's certificate, for ``[agent] ca_fingerprint``.
+
+    :raises StartError: ``tls-file-missing`` or ``tls-file-invalid``.
+    """
+    ca = _load_authority(folder)
+    if ca is None:
+        raise StartError("tls-file-missing", f"{folder} holds no authority; run init")
+    return ca.certificate.fingerprint(hashes.SHA256()).hex()
+
+
+def _cross(folder: Path) -> list[x509.Certificate]:
+    data = read_file(folder / _CROSS)
+    return [] if data is None else x509.load_pem_x509_certificates(data)
+
+
+def _end(pair: Pair) -> datetime.datetime:
+    return pair.certificate.not_valid_after_utc
 
 
 def _checked(name: str) -> str:
@@ -139,7 +212,9 @@ def _good(
     return left > _RENEW and set(names) <= set(certificate_names(server))
 
 
-def _store(folder: Path, name: str, pair: Pair) -> list[Path]:
+def _store(
+    folder: Path, name: str, pair: Pair, more: Sequence[x509.Certificate] = ()
+) -> list[Path]:
     key, certificate = folder / f"{name}.key", folder / f"{name}.pem"
     private = pair.key.private_bytes(
         serialization.Encoding.PEM,
@@ -147,7 +222,9 @@ def _store(folder: Path, name: str, pair: Pair) -> list[Path]:
         serialization.NoEncryption(),
     )
     write_file(key, private, SECRET)
-    write_file(certificate, pair.certificate.public_bytes(serialization.Encoding.PEM), PUBLIC)
+    chain = (pair.certificate, *more)
+    data = b"".join(item.public_bytes(serialization.Encoding.PEM) for item in chain)
+    write_file(certificate, data, PUBLIC)
     return [certificate, key]
 
 
@@ -165,27 +242,43 @@ def certificate_names(certificate: x509.Certificate) -> list[str]:
 
 def _new_authority(now: datetime.datetime) -> Pair:
     key = ec.generate_private_key(ec.SECP256R1())
+    return Pair(_authority_certificate(key, None, now + LIFETIME, now), key)
+
+
+def _authority_certificate(
+    key: ec.EllipticCurvePrivateKey,
+    signer: Pair | None,
+    end: datetime.datetime,
+    now: datetime.datetime,
+) -> x509.Certificate:
+    """The certificate of an authority.
+
+    :param signer: another authority that vouches for it; None: itself.
+    """
     name = _common_name("oat attestation backend CA")
-    usage = _usage(key_cert_sign=True, crl_sign=True)
-    certificate = (
-        _builder(name, name, key.public_key(), now)
+    builder = (
+        _builder(name, name, key.public_key(), now, end)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(usage, critical=True)
-        .sign(key, hashes.SHA256())
+        .add_extension(_usage(key_cert_sign=True, crl_sign=True), critical=True)
     )
-    return Pair(certificate, key)
+    if signer is None:
+        return builder.sign(key, hashes.SHA256())
+    return builder.add_extension(_key_of(signer), critical=False).sign(signer.key, hashes.SHA256())
+
+
+def _key_of(signer: Pair) -> x509.AuthorityKeyIdentifier:
+    found = signer.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(found)
 
 
 def _new_server(ca: Pair, names: Sequence[str], now: datetime.datetime) -> Pair:
     key = ec.generate_private_key(ec.SECP256R1())
-    issuer = ca.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
-    authority = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(issuer)
     certificate = (
         _builder(_common_name(names[0]), ca.certificate.subject, key.public_key(), now)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(digital_signature=True), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(authority, critical=False)
+        .add_extension(_key_of(ca), critical=False)
         .add_extension(
             x509.SubjectAlternativeName([_general_name(name) for name in names]), critical=False
         )
@@ -195,7 +288,11 @@ def _new_server(ca: Pair, names: Sequence[str], now: datetime.datetime) -> Pair:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, now: datetime.datetime
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePublicKey,
+    now: datetime.datetime,
+    end: datetime.datetime | None = None,
 ) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()
@@ -204,7 +301,7 @@ def _builder(
         .public_key(key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - _BACKDATED)
-        .not_valid_after(now + LIFETIME)
+        .not_valid_after(end or now + LIFETIME)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
     )
 

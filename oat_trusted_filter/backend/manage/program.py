@@ -12,6 +12,7 @@
 """The program ``oat-manage``."""
 
 import argparse
+import datetime
 import getpass
 import os
 import sys
@@ -26,7 +27,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from oat_trusted_filter.backend import challenge_key
 from oat_trusted_filter.backend.challenge_key import read_challenge_keys
-from oat_trusted_filter.backend.manage import credentials, signing_key
+from oat_trusted_filter.backend.manage import authority, credentials, signing_key
 from oat_trusted_filter.backend.manage.check import run_checks
 from oat_trusted_filter.backend.manage.files import SECRET, make_folder, write_file
 from oat_trusted_filter.backend.manage.initialise import initialise
@@ -94,6 +95,12 @@ def _add_commands(commands: Any) -> None:
         _key_rotate,
         "sign with a new key from now on; what the old one has signed stays valid",
     )
+
+    ca = commands.add_parser("ca", help="the authority that signs for the server")
+    ca = ca.add_subparsers(dest="action", required=True, metavar="ACTION")
+    _add(ca, "fingerprint", _ca_fingerprint, "print what agents may be told in ca_fingerprint")
+    _add(ca, "rotate", _ca_rotate, "let a new authority take over; the old one stays valid")
+    _add(ca, "retire", _ca_retire, "forget the old one, when everybody has the new ca.pem")
 
     challenge = commands.add_parser("challenge-key", help="the key challenges are made with")
     challenge = challenge.add_subparsers(dest="action", required=True, metavar="ACTION")
@@ -200,6 +207,29 @@ def _key_rotate(settings: Settings, arguments: Any) -> None:
     store.write(lambda connection: credentials.record_act(connection, "key.rotate", {"kid": name}))
     store.close()
     _say(name)
+
+
+def _ca_fingerprint(settings: Settings, arguments: Any) -> None:
+    _say(authority.fingerprint(settings.state_dir))
+
+
+def _ca_rotate(settings: Settings, arguments: Any) -> None:
+    written = authority.rotate(settings.state_dir, datetime.datetime.now(datetime.UTC))
+    _record_files(settings, "ca.rotate", written)
+
+
+def _ca_retire(settings: Settings, arguments: Any) -> None:
+    _record_files(settings, "ca.retire", authority.retire(settings.state_dir))
+
+
+def _record_files(settings: Settings, action: str, written: Sequence[Path]) -> None:
+    store = open_store(settings)
+    details = {"fingerprint": authority.fingerprint(settings.state_dir)}
+    store.write(lambda connection: credentials.record_act(connection, action, details))
+    store.close()
+    for path in written:
+        _say(f"wrote {path}")
+    _say("let the service read it: systemctl reload oat-attestation-api")
 
 
 def _challenge_key_rotate(settings: Settings, arguments: Any) -> None:

@@ -19,6 +19,7 @@ from prometheus_client import values
 from prometheus_client.parser import text_string_to_metric_families
 from wsgi_intercept import add_wsgi_intercept, remove_wsgi_intercept, requests_intercept
 
+from oat_trusted_filter.backend.api import evidence
 from oat_trusted_filter.backend.api.measures import Measures
 from oat_trusted_filter.backend.manage.credentials import create_token
 from oat_trusted_filter.backend.store import figures as stored_figures
@@ -136,3 +137,15 @@ def test_keystoneauth_discovers_the_interface(reachable, path):
     found = discover.Discover(session.Session(), f"{reachable}{path}")
     assert found.url_for("1") == f"{reachable}/v1/"
     assert found.version_data()[0]["status"] == "CURRENT"
+
+
+def test_whoever_is_overtaken_again_and_again_is_told_so(place, monkeypatch):
+    host = place.approved_host("node-1")
+    monkeypatch.setattr(evidence, "_ATTEMPTS", 0)
+    answer = host.submit()
+    assert (answer.status_code, answer.json["code"]) == (503, "service-busy")
+
+
+def test_a_service_with_a_certificate_from_elsewhere_has_no_authority(place):
+    answer = place.call("GET", "/v1/authorities")
+    assert (answer.status_code, answer.json["code"]) == (404, "authority-unknown")
