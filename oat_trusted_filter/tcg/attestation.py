@@ -69,10 +69,15 @@ class PcrSelection:
     @property
     def pcrs(self) -> tuple[int, ...]:
         """The PCRs in ascending order."""
-        return tuple(pcr for pcr in range(self.mask.bit_length()) if self.mask >> pcr & 1)
+        return _pcrs(self.mask)
 
 
-# All hosts are asked for the same PCRs; a stranger's selections only turn the cache over.
+# All hosts are asked for the same PCRs; a stranger's selections only turn the caches over.
+@functools.lru_cache(maxsize=256)
+def _pcrs(mask: int) -> tuple[int, ...]:
+    return tuple(pcr for pcr in range(mask.bit_length()) if mask >> pcr & 1)
+
+
 _selection = functools.lru_cache(maxsize=256)(PcrSelection)
 
 

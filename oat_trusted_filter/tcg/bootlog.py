@@ -178,40 +178,57 @@ def _crypto_agile_events(
 ) -> list[Event]:
     # Of the first event nothing is extended and its digest is zero.
     events = [Event(0, first.pcr, first.type, {}, first.data)]
-    banks = {number: (bank_name(number), size) for number, size in sizes.items()}
+    # Nearly all events have their digests in the order announced: those are read at once.
+    layout = struct.Struct("<III" + "".join(f"H{size}s" for size in sizes.values()) + "I")
+    announced = tuple(sizes)
+    known = [(index, name) for index, number in enumerate(sizes) if (name := bank_name(number))]
     end = len(data)
     while offset < end:
         number = len(events)
-        try:
-            pcr, kind, count = _HEAD.unpack_from(data, offset)
-            offset += _HEAD.size
-            if count != len(sizes):
-                raise _wrong_count(data, offset - _HEAD.size, number, count)
-            digests: dict[str, bytes] = {}
-            seen = set()
-            for _ in range(count):
-                (algorithm,) = _U16.unpack_from(data, offset)
-                name, size = banks[algorithm]
-                seen.add(algorithm)
-                if name is not None:
-                    digests[name] = data[offset + 2 : offset + 2 + size]
-                offset += 2 + size
-            (size,) = _U32.unpack_from(data, offset)
-        except struct.error:
-            raise _truncated(number) from None
-        except KeyError:
-            raise FormatError(
-                "boot-log-algorithm",
-                f"event {number} has a digest of unannounced algorithm {algorithm:#06x}",
-            ) from None
-        if len(seen) != count:
-            raise FormatError("boot-log-algorithm", f"event {number} has two digests of one bank")
+        fields = layout.unpack_from(data, offset) if offset + layout.size <= end else None
+        if fields is not None and fields[2] == len(sizes) and fields[3:-1:2] == announced:
+            pcr, kind, _, *_, size = fields
+            digests = {name: fields[4 + 2 * index] for index, name in known}
+            offset += layout.size
+        else:
+            pcr, kind, digests, size, offset = _event_head(data, offset, number, sizes)
         _check_pcr(pcr, number)
-        offset += 4
         events.append(Event(number, pcr, kind, digests, _event_data(data, offset, size, number)))
         offset += size
         _check_count(events)
     return events
+
+
+def _event_head(
+    data: bytes, offset: int, number: int, sizes: Mapping[int, int]
+) -> tuple[int, int, dict[str, bytes], int, int]:
+    """All of an event but its data, with the digests in any order, and the offset of its data."""
+    digests: dict[str, bytes] = {}
+    seen = set()
+    try:
+        pcr, kind, count = _HEAD.unpack_from(data, offset)
+        if count != len(sizes):
+            raise _wrong_count(data, offset, number, count)
+        offset += _HEAD.size
+        for _ in range(count):
+            (algorithm,) = _U16.unpack_from(data, offset)
+            size = sizes[algorithm]
+            seen.add(algorithm)
+            name = bank_name(algorithm)
+            if name is not None:
+                digests[name] = data[offset + 2 : offset + 2 + size]
+            offset += 2 + size
+        (size,) = _U32.unpack_from(data, offset)
+    except struct.error:
+        raise _truncated(number) from None
+    except KeyError:
+        raise FormatError(
+            "boot-log-algorithm",
+            f"event {number} has a digest of unannounced algorithm {algorithm:#06x}",
+        ) from None
+    if len(seen) != count:
+        raise FormatError("boot-log-algorithm", f"event {number} has two digests of one bank")
+    return pcr, kind, digests, size, offset + _U32.size
 
 
 def _event_data(data: bytes, start: int, size: int, number: int) -> bytes:

@@ -12,6 +12,7 @@
 """The appraisal: quote checks beside bare signature checks, boot logs, IMA lists."""
 
 import itertools
+import time
 from typing import Any
 
 from cryptography.hazmat.primitives import hashes
@@ -49,7 +50,7 @@ def _quotes() -> list[Figure]:
         evidence, public = host.evidence(), parse_public(host.binding.ak_public)
         calls[f"{name} whole"] = lambda e=evidence, p=public, b=key.bank: _check(e, p, b)
         calls[f"{name} bare"] = _bare(public.key, evidence)
-    taken = microseconds(calls)
+    taken = microseconds(calls, time.process_time)
     return [
         Figure(
             f"quote_{name}_ratio",
@@ -100,7 +101,7 @@ def _boot_logs() -> list[Figure]:
 
     if first().level != "trusted":  # type: ignore[attr-defined]
         raise AssertionError("the evidence that is measured is not in order")
-    taken = microseconds({"first": first, "unchanged": unchanged})
+    taken = microseconds({"first": first, "unchanged": unchanged}, time.process_time)
     size = f"boot log of {len(host.boot_log)} bytes, {len(events)} events; whole appraisal"
     return [
         Figure("boot_log_first_us", taken["first"], 1000, size),
@@ -118,5 +119,6 @@ def _ima() -> list[Figure]:
         for number, entry in enumerate(parse_ima_log(many)):
             replay.extend(entry, number)
 
-    taken = microseconds({"ima": replay})["ima"] / (len(many) // len(log) * count)
+    taken = microseconds({"ima": replay}, time.process_time)["ima"]
+    taken /= len(many) // len(log) * count
     return [Figure("ima_entry_us", taken, 4.0, "parse, check and extend SHA-1 and SHA-256")]

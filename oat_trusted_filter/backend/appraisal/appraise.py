@@ -75,7 +75,6 @@ from oat_trusted_filter.backend.appraisal.tags import (
     tag_findings,
 )
 from oat_trusted_filter.backend.appraisal.tpm_state import check_tpm, state_after
-from oat_trusted_filter.tcg.algorithms import digest_size
 from oat_trusted_filter.tcg.attestation import Quote, parse_quote
 from oat_trusted_filter.tcg.errors import FormatError, SignatureError
 from oat_trusted_filter.tcg.pcr import PcrValues, pcr_digest
@@ -319,10 +318,6 @@ def _check_values(pcrs: PcrValues, quote: Quote, bank_of_signature: str) -> None
     selected = {selection.bank: selection.pcrs for selection in quote.selections if selection.mask}
     if {bank: tuple(sorted(values)) for bank, values in pcrs.items()} != selected:
         raise _refused("pcr-selection", "the PCR values sent are not those that were quoted")
-    for bank, values in pcrs.items():
-        for pcr, value in values.items():
-            if len(value) != digest_size(bank):
-                raise _refused("pcr-length", f"the value of PCR {pcr} ({bank}) has a wrong size")
     digest = pcr_digest(quote.selections, pcrs, bank_of_signature)
     if not hmac.compare_digest(digest, quote.pcr_digest):
         raise _refused("pcr-digest", "the PCR values sent do not have the digest that was quoted")
