@@ -147,7 +147,7 @@ def _refused(error: BackendRefused) -> CommandError:
         detail += " (check OAT_TOKEN, or OAT_USERNAME and OAT_PASSWORD)"
     field = error.body.get("field")
     code = printable(str(error.code or f"http-{error.status}"))
-    return Refused(code, detail, printable(field) if isinstance(field, str) else None)
+    return Refused(code, detail, printable(field) if isinstance(field, str) else None, error.body)
 
 
 def _bad_reply(method: str, where: str, why: str) -> Unreachable:

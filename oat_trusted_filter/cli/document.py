@@ -84,7 +84,7 @@ def read_document(name: str) -> Document:
     :param name: the file, ``-`` for standard input.
     :raises UsageError: it cannot be read, or does not hold one object.
     """
-    return _document(name, _read(name))
+    return _document(name, read_text(name))
 
 
 def read_allow_list(name: str) -> dict[str, Any]:
@@ -96,7 +96,7 @@ def read_allow_list(name: str) -> dict[str, Any]:
     :returns: a document with the field ``files``.
     :raises UsageError: it cannot be read, or is neither.
     """
-    text = _read(name)
+    text = read_text(name)
     if not _SUM.fullmatch(next((line for line in text.splitlines() if line), "")):
         return _document(name, text)
     files: dict[str, list[str]] = {}
@@ -114,7 +114,12 @@ def read_allow_list(name: str) -> dict[str, Any]:
     return {"files": files}
 
 
-def _read(name: str) -> str:
+def read_text(name: str) -> str:
+    """Read a file of text.
+
+    :param name: the file, ``-`` for standard input.
+    :raises UsageError: it cannot be read.
+    """
     try:
         if name == "-":
             text = sys.stdin.read(MAX_DOCUMENT_CHARACTERS + 1)

@@ -11,6 +11,9 @@
 # under the License.
 """What can go wrong in a command, and the exit status each kind of failure has."""
 
+from collections.abc import Mapping
+from typing import Any
+
 #: The command did what it says.
 EXIT_OK = 0
 #: The backend refused, or there is no such thing.
@@ -39,11 +42,19 @@ class Refused(CommandError):
 
     :param field: which field of a document it does not take, as ``requirements[0].pcrs``; empty:
         the whole of it; None: it is not about one.
+    :param body: all it said.
     """
 
-    def __init__(self, code: str, message: str, field: str | None = None) -> None:
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        field: str | None = None,
+        body: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__(code, message)
         self.field = field
+        self.body = body or {}
 
     def __str__(self) -> str:
         return f"{self.code}: {super().__str__()}"

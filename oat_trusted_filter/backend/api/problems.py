@@ -75,6 +75,7 @@ STATUS: Mapping[str, int] = {
     "host-already-approved": 409,
     "host-not-enrolled": 409,
     "enrolment-token-unknown": 404,
+    "import-refused": 422,
     # rules
     "reference-set-unknown": 404,
     "reference-set-exists": 409,

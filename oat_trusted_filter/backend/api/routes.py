@@ -34,6 +34,7 @@ from oat_trusted_filter.backend.api import (
     queries,
     rebinding,
     reference_sets,
+    registrations,
     replies,
     reports,
     results,
@@ -124,6 +125,11 @@ ROUTES = (
         "POST", "/v1/hosts", ADMIN, hosts.register,
         body=hosts.RegisterBody, reply=replies.HostDocument, status=201,
         problems=("host-already-approved",), regional=True,
+    ),
+    Route(
+        "POST", "/v1/registrations", ADMIN, registrations.create,
+        body=registrations.RegistrationsBody, reply=registrations.RegistrationsDocument,
+        status=201, problems=("import-refused",),
     ),
     Route(
         "GET", "/v1/hosts/{name}", READER, hosts.show,

@@ -137,6 +137,12 @@ def named(connection: Connection, region: str | None, host: str) -> list[Host]:
     return [from_row(row) for row in connection.execute(query).mappings()]
 
 
+def everything(connection: Connection) -> list[Host]:
+    """All bindings, oldest first."""
+    query = select(*_COLUMNS).order_by(hosts.c.id)
+    return [from_row(row) for row in connection.execute(query).mappings()]
+
+
 def by_id(connection: Connection, number: int) -> Host | None:
     """One binding."""
     row = connection.execute(select(*_COLUMNS).where(hosts.c.id == number)).mappings().first()
