@@ -374,7 +374,8 @@ def existing(connection: Connection, number: int) -> Host:
 def _taken(region: str, host: str) -> NameTaken:
     where = f" in region {region}" if region else ""
     return NameTaken(
-        f"another endorsement key is approved for host {host}{where}; delete that one first"
+        f"another endorsement key is approved for host {host}{where}; oat host rebind puts one "
+        "that waits in its place"
     )
 
 
