@@ -164,6 +164,11 @@ class View:
             return _NO_TAGS
         return self._snapshot.tags.get(name, _NO_TAGS)
 
+    @property
+    def names(self) -> Sequence[str]:
+        """Names of all hosts with a verdict."""
+        return list(self._verdicts)
+
     def verdict_on(self, name: str) -> HostVerdict:
         """The verdict on one host at this moment."""
         verdict = self._verdicts.get(name)

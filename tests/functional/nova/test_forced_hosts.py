@@ -25,7 +25,7 @@ def shared(tmp_path_factory):
         yield found
 
 
-def test_E5_a_zone_with_a_host_that_is_not_trusted_is_refused(nova):
+def test_E5_old_filter_a_zone_with_a_host_bypasses_it(nova):
     with nova.new_log() as lines:
         server = nova.cloud.create_server(nova.trusted, zone=f"nova:{BAD[0]}")
     assert server.refused

@@ -38,7 +38,7 @@ def test_a_resize_that_is_reverted_goes_back_unchecked(nova):
     assert (between.host, back.host) == (GOOD[1], GOOD[0])
 
 
-def test_a_server_that_is_started_again_is_not_checked(nova):
+def test_old_filter_power_on_is_never_checked_by_nova_as_the_documentation_says(nova):
     server = nova.cloud.create_server(nova.trusted, host=GOOD[0])
     nova.only_trusted()
     started = nobody_is_asked(nova, lambda: nova.cloud.stop_and_start(server))

@@ -20,7 +20,8 @@ from oslo_config import cfg
 from oat_trusted_filter.client.drivers.oat import OatDriver
 from oat_trusted_filter.client.errors import ClientError
 from oat_trusted_filter.conf import trusted_computing
-from tests.lab.scripted_backend import ScriptedBackend, hang, reply
+from oat_trusted_filter.fixture import make_certificate
+from tests.lab.scripted_backend import hang, reply
 
 
 class Keystone:
@@ -172,7 +173,7 @@ def test_without_auth_type_a_user_name_goes_as_http_basic(driver_of, backend):
 def client_certificate(tmp_path):
     folder = tmp_path / "client"
     folder.mkdir()
-    return ScriptedBackend(folder).cacert, str(folder / "scripted-key.pem")
+    return make_certificate(folder, "nova-scheduler")
 
 
 def test_a_client_certificate_is_shown_to_a_backend_that_asks(
