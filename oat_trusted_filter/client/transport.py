@@ -34,6 +34,7 @@ from keystoneauth1 import exceptions as ks_exceptions
 from keystoneauth1 import session as ks_session
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.util.ssl_match_hostname import CertificateError
 
 from oat_trusted_filter.client.errors import BackendUnreachable, BadReply, ClientError
 from oat_trusted_filter.client.keystone import KeystoneCredential
@@ -345,6 +346,11 @@ def _translated(error: BaseException, timeout: float) -> Exception:
             return BackendUnreachable(
                 "tls-certificate",
                 f"the certificate of the server is not trusted: {cause.verify_message}",
+            )
+        if isinstance(cause, CertificateError):  # urllib3 looks at the name itself
+            return BackendUnreachable(
+                "tls-certificate",
+                f"the certificate of the server is not trusted: {_sentence(cause)}",
             )
         if isinstance(cause, requests.Timeout | TimeoutError):
             return _late(timeout)

@@ -35,4 +35,6 @@ def choose_native_threads() -> None:
             del sys.modules[name]
     from nova import monkey_patch
 
-    monkey_patch.patch()
+    # Before Nova 31 the import alone decides.
+    if hasattr(monkey_patch, "patch"):
+        monkey_patch.patch()

@@ -172,7 +172,8 @@ def test_importing_the_filter_starts_nothing_and_reads_no_configuration():
 _GREEN = """
 import json, sys, time
 from nova import monkey_patch
-monkey_patch.patch()
+if hasattr(monkey_patch, "patch"):  # before Nova 31 the import alone does it
+    monkey_patch.patch()
 import eventlet
 import logging
 logging.disable(logging.CRITICAL)
