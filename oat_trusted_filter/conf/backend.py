@@ -211,7 +211,8 @@ evidence be older when it arrives.
         min=0.0,
         help="""
 Seconds before the end of a reference set when ``oat reference list`` shows it as expiring and the
-verdicts that rest on it carry a warning. A longer time leaves more room to take new values.
+verdicts that rest on it carry a warning; the same for tags, and for the authorities of
+``ek_ca_dir`` in ``oat ek-authority list`` and the log. A longer time leaves more room to act.
 """,
     ),
     cfg.FloatOpt(

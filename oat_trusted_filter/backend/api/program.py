@@ -31,7 +31,7 @@ from granian.constants import HTTPModes, Interfaces
 from granian.log import LogLevels
 from oslo_log import log as logging
 
-from oat_trusted_filter.backend.api import upkeep
+from oat_trusted_filter.backend.api import ek_authorities, upkeep
 from oat_trusted_filter.backend.api.application import make_application
 from oat_trusted_filter.backend.api.gateway import Gateway
 from oat_trusted_filter.backend.api.measures import Measures
@@ -113,6 +113,7 @@ def _load(argv: list[str], parent: int, counts: Path) -> Gateway:
     settings = Settings.from_conf(conf)
     store = open_store(settings)
     service = make_service(settings, store, measures=Measures(counts))
+    ek_authorities.warn(service)
     upkeep.start(service)
     return Gateway(make_application(service))
 

@@ -246,7 +246,9 @@ def _document(service: Service, known: Rules, reference: ReferenceSet) -> dict[s
     return {
         **to_document(reference),
         "generation": known.generation("reference_sets", reference.name),
-        "validity": validity(reference, moment_of(service.clock()), lead),
+        "validity": validity(
+            reference.valid_from, reference.valid_until, moment_of(service.clock()), lead
+        ),
     }
 
 

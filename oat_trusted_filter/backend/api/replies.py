@@ -259,6 +259,22 @@ class PoliciesDocument(msgspec.Struct):
     links: list[Link] = []
 
 
+class EkAuthorityDocument(msgspec.Struct):
+    """An authority that vouches for endorsement keys."""
+
+    subject: str
+    fingerprint: Digest
+    valid_from: str
+    valid_until: str
+    validity: Literal["future", "valid", "expiring", "expired"]
+
+
+class EkAuthoritiesDocument(msgspec.Struct):
+    """All authorities."""
+
+    ek_authorities: list[EkAuthorityDocument]
+
+
 class CheckedHost(msgspec.Struct):
     """What a policy would make of a host."""
 

@@ -22,6 +22,7 @@ from oat_trusted_filter.backend.api import (
     authorities,
     bindings,
     challenges,
+    ek_authorities,
     enforcers,
     enrolment_tokens,
     enrolments,
@@ -270,6 +271,10 @@ ROUTES = (
         "POST", "/v1/policies/{name}/check", ADMIN, policies.check,
         body=policies.CheckBody, reply=replies.PolicyCheckDocument,
         problems=("policy-unknown", "policy-ambiguous"), passed_on=(400,),
+    ),
+    Route(
+        "GET", "/v1/ek-authorities", READER, ek_authorities.index,
+        reply=replies.EkAuthoritiesDocument,
     ),
     Route(
         "GET", "/v1/verdicts", SERVICE, verdicts.index,

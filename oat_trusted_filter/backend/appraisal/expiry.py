@@ -26,17 +26,20 @@ WARNINGS = frozenset({EXPIRING, TAGS_EXPIRING})
 Validity = Literal["future", "valid", "expiring", "expired"]
 
 
-def validity(reference: ReferenceSet, now: datetime, lead: timedelta) -> Validity:
-    """Where a moment stands in the validity of a set.
+def validity(
+    start: datetime | None, end: datetime | None, now: datetime, lead: timedelta
+) -> Validity:
+    """Where a moment stands between two others.
 
-    :param lead: how long before its end a set is said to be ``expiring``.
+    :param start: None: it has always been valid.
+    :param end: None: it will always be valid.
+    :param lead: how long before its end a thing is said to be ``expiring``.
     """
-    if reference.valid_until is not None:
-        if reference.valid_until <= now:
-            return "expired"
-        if reference.valid_until - lead <= now and reference.valid_at(now):
-            return "expiring"
-    return "valid" if reference.valid_at(now) else "future"
+    if end is not None and end <= now:
+        return "expired"
+    if start is not None and now < start:
+        return "future"
+    return "expiring" if end is not None and end - now <= lead else "valid"
 
 
 def with_expiry_warnings(
@@ -58,7 +61,7 @@ def with_expiry_warnings(
         for name in verdict.references
         if (reference := references.get(name)) is not None
         and reference.valid_until is not None
-        and validity(reference, now, lead) == "expiring"
+        and validity(None, reference.valid_until, now, lead) == "expiring"
     )
     tags = verdict.tags.tags
     if tags is not None and tags.valid_until is not None and tags.valid_until - lead <= now:

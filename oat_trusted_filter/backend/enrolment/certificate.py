@@ -25,12 +25,13 @@ Makers' certificates are not always strict DER, so they are read with asn1crypto
 checked by cryptography over the bytes as they are.
 """
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from asn1crypto import pem, x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -118,6 +119,27 @@ def _authorities(data: bytes, path: Path) -> Iterator[bytes]:
             yield der
     except (CertificateRefused, ValueError) as error:
         raise CertificateRefused("ek-ca-store", f"{path} is not a certificate: {error}") from error
+
+
+class Authority(NamedTuple):
+    """An authority that vouches for endorsement keys."""
+
+    subject: str
+    fingerprint: str
+    """SHA-256 of the certificate, hexadecimal."""
+    valid_from: datetime
+    valid_until: datetime
+
+
+def authority(der: bytes) -> Authority:
+    """What a certificate of :func:`load_ca_store` says about itself."""
+    certificate = _read(der)
+    return Authority(
+        certificate.subject.human_friendly,
+        hashlib.sha256(der).hexdigest(),
+        certificate.not_valid_before,
+        certificate.not_valid_after,
+    )
 
 
 def der_blocks(data: bytes) -> list[bytes]:

@@ -341,7 +341,7 @@ def test_max_age_ends_a_verdict_and_makes_the_host_attest_more_often(place, pair
     }  # fmt: skip
 
 
-def test_a_power_cut_is_a_warning_unless_the_policy_wants_more(place, pair):
+def test_A9_a_power_cut_is_a_warning_unless_the_policy_wants_more(place, pair):
     body = pair[0].evidence(safe=False)
     assert pair[0].submit(body).json["level"] == "trusted"
     (finding,) = place.get("/v1/hosts/node-1")["findings"]
@@ -350,7 +350,23 @@ def test_a_power_cut_is_a_warning_unless_the_policy_wants_more(place, pair):
     assert told(place)["node-1"] == ("untrusted", "power-cut")
 
 
-def test_another_firmware_of_the_tpm_is_on_record_until_the_policy_lists_it(place, pair):
+def test_A9_a_clock_that_went_back_over_a_reset_is_a_warning_until_the_next_one(place, pair):
+    pair[0].reset_count += 1
+    pair[0].clock = 0
+    assert pair[0].attest() == "trusted"
+    for _ in range(2):
+        (finding,) = place.get("/v1/hosts/node-1")["findings"]
+        assert (finding["code"], finding["severity"]) == ("power-cut", "warning")
+        assert "went back" in finding["message"]
+        assert pair[0].attest() == "trusted"
+    put(place, "default", orderly_shutdown="required")
+    assert told(place)["node-1"] == ("untrusted", "power-cut")
+    pair[0].reset_count += 1
+    assert pair[0].attest() == "trusted"
+    assert place.get("/v1/hosts/node-1")["findings"] == []
+
+
+def test_A10_another_firmware_of_the_tpm_is_on_record_until_the_policy_lists_it(place, pair):
     for _ in range(2):
         answer = pair[0].submit(pair[0].evidence(firmware_version=8)).json
         assert [(f["code"], f["severity"]) for f in answer["findings"]] == [
