@@ -28,11 +28,12 @@ class StartError(Exception):
     """A program of the backend cannot do its work; the text says why and what to do.
 
     Codes: ``configuration``, ``state-dir-unwritable``, ``database-unusable``,
-    ``database-not-synced``, ``tls-file-missing``, ``tls-file-invalid``, ``challenge-key-missing``,
-    ``challenge-key-invalid``, ``signing-key-missing``, ``signing-key-invalid``, ``ek-ca-invalid``,
-    ``ek-crl-invalid``,
-    ``port-in-use``, ``address-unusable``, ``policy-file-invalid``, ``keystone-unusable``,
-    ``credential-exists``, ``credential-unknown``, ``password-invalid``, ``installation-faulty``.
+    ``database-not-synced``, ``database-rolled-back``, ``database-faulty``,
+    ``tls-file-missing``, ``tls-file-invalid``, ``challenge-key-missing``,
+    ``challenge-key-invalid``, ``signing-key-missing``, ``signing-key-invalid``,
+    ``ek-ca-invalid``, ``ek-crl-invalid``, ``port-in-use``, ``address-unusable``,
+    ``policy-file-invalid``, ``keystone-unusable``, ``credential-exists``,
+    ``credential-unknown``, ``password-invalid``, ``installation-faulty``.
 
     :param code: stable, kebab-case.
     :param message: a sentence for people.

@@ -42,6 +42,7 @@ from oat_trusted_filter.backend.api.service import (
     read_revocation_lists,
 )
 from oat_trusted_filter.backend.challenge_key import read_challenge_keys
+from oat_trusted_filter.backend.manage.database import check_not_rolled_back
 from oat_trusted_filter.backend.program import EXIT_OK, fail, open_store, parse_configuration
 from oat_trusted_filter.backend.settings import Settings, StartError
 from oat_trusted_filter.backend.signing import read_keys
@@ -157,7 +158,10 @@ def _check(settings: Settings) -> str:
     # A database that was brought back from a backup counts its changes from where it was then. With
     # a new epoch nobody takes that count for the one he has seen.
     store.write(lambda connection: changes.new_epoch(connection, str(uuid.uuid4())))
-    store.close()
+    try:
+        check_not_rolled_back(settings, store)
+    finally:
+        store.close()
     return address
 
 

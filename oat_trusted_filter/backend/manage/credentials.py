@@ -59,7 +59,7 @@ def create_token(
             f"there is a token {name} already; --replace makes the old one invalid",
         )
     token = _new_token()
-    now = _now()
+    now = now_ms()
     new = Token(name, token_digest(token), role, region, now, _end(now, days), None, None)
     _put(store, new, "token.create")
     return token
@@ -68,7 +68,7 @@ def create_token(
 def keep_token(store: Store, name: str, role: str, token: str) -> None:
     """Let a token be valid that exists already, unless there is one of this name."""
     if _known(store, name) is None:
-        new = Token(name, token_digest(token), role, None, _now(), None, None, None)
+        new = Token(name, token_digest(token), role, None, now_ms(), None, None, None)
         _put(store, new, "token.create")
 
 
@@ -81,7 +81,7 @@ def rotate_token(store: Store, name: str, *, overlap: float, days: int | None = 
     """
     known = _existing(store, name)
     token = _new_token()
-    now = _now()
+    now = now_ms()
     old_end = now + int(overlap * 1000)
     if known.expires_at is not None:
         old_end = min(old_end, known.expires_at)
@@ -140,7 +140,7 @@ def create_user(store: Store, name: str, role: str, password: str) -> None:
             f"{PASSWORD_LONGEST_BYTES} bytes",
         )
     person = credentials.User(name, password_hash(password), role)
-    now = _now()
+    now = now_ms()
 
     def work(connection: Connection) -> None:
         credentials.put_user(connection, person, now)
@@ -151,11 +151,16 @@ def create_user(store: Store, name: str, role: str, password: str) -> None:
 
 def record_act(connection: Connection, action: str, details: Mapping[str, Any]) -> None:
     """Record in the audit trail what somebody did with oat-manage."""
+    audit.record(connection, actor=actor(), action=action, details=details)
+
+
+def actor() -> str:
+    """Who runs oat-manage, for the audit trail."""
     try:
         user = pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
         user = str(os.getuid())
-    audit.record(connection, actor=f"oat-manage:{user}", action=action, details=details)
+    return f"oat-manage:{user}"
 
 
 def _put(store: Store, token: Token, action: str) -> None:
@@ -209,5 +214,6 @@ def _day(milliseconds: int | None) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _now() -> int:
+def now_ms() -> int:
+    """Milliseconds since 1970."""
     return int(datetime.datetime.now(datetime.UTC).timestamp() * 1000)

@@ -26,16 +26,18 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from oat_trusted_filter.backend import challenge_key
+from oat_trusted_filter.backend.api.upkeep import purge_history
 from oat_trusted_filter.backend.challenge_key import read_challenge_keys
-from oat_trusted_filter.backend.manage import authority, credentials, signing_key
+from oat_trusted_filter.backend.manage import authority, credentials, database, signing_key
 from oat_trusted_filter.backend.manage.check import run_checks
 from oat_trusted_filter.backend.manage.files import SECRET, make_folder, write_file
 from oat_trusted_filter.backend.manage.initialise import initialise
 from oat_trusted_filter.backend.program import EXIT_OK, fail, open_store, parse_configuration
 from oat_trusted_filter.backend.settings import Settings, StartError
 from oat_trusted_filter.backend.signing import read_keys
-from oat_trusted_filter.backend.store import migrate
+from oat_trusted_filter.backend.store import audit, migrate
 from oat_trusted_filter.backend.store.credentials import ADMIN, ROLES
+from oat_trusted_filter.cmd.check import show_lines
 
 PROG = "oat-manage"
 _DESCRIPTION = "Sets up the attestation backend: its database, its certificates, its credentials."
@@ -43,6 +45,7 @@ _DESCRIPTION = "Sets up the attestation backend: its database, its certificates,
 _ROLES_HELP = "service: reads verdicts; reader: reads everything; admin: everything"
 
 _OVERLAP_SECONDS = 86_400
+_DAY_MS = 86_400_000
 _MOST_DAYS = 3660
 
 
@@ -70,6 +73,29 @@ def _add_commands(commands: Any) -> None:
         dest="action", required=True, metavar="ACTION"
     )
     _add(db, "sync", _db_sync, "create the tables, or bring them to this release")
+    _add(db, "version", _db_version, "print the revision of the schema, and that of this release")
+    _add(
+        db,
+        "check",
+        _db_check,
+        "say whether schema, rows and audit trail are whole; exit status 1 if anything is not",
+    )
+    purge = _add(db, "purge", _db_purge, "delete reports as [history] says, now")
+    purge.add_argument(
+        "--audit-days",
+        type=_days,
+        help="also delete rows of the audit trail that are older; a new row tells of it",
+    )
+    restored = _add(
+        db,
+        "restored",
+        _db_restored,
+        "after a backup was put back: list what operators had done since, as far as the exported "
+        "trail knows",
+    )
+    restored.add_argument(
+        "--accept", action="store_true", help="let the service go on from there; is recorded"
+    )
 
     init = _add(
         commands,
@@ -179,6 +205,41 @@ def _db_sync(settings: Settings, arguments: Any) -> None:
         _say(f"the database is at revision {after} already")
     else:
         _say(f"the database is at revision {after} now")
+
+
+def _db_version(settings: Settings, arguments: Any) -> None:
+    store = open_store(settings, need_synced=False)
+    found, wanted = migrate.version(store)
+    store.close()
+    _say(f"{found or 'none'}, this release has {wanted}")
+
+
+def _db_check(settings: Settings, arguments: Any) -> None:
+    store = open_store(settings)
+    whole = show_lines(database.check_database(settings, store), _say)
+    store.close()
+    if not whole:
+        raise StartError("database-faulty", "each line above that says FAIL tells of a fault")
+
+
+def _db_purge(settings: Settings, arguments: Any) -> None:
+    store = open_store(settings)
+    now = credentials.now_ms()
+    gone = purge_history(store, settings, now)
+    _say(f"deleted {gone} reports")
+    if arguments.audit_days is not None:
+        before = now - round(arguments.audit_days * _DAY_MS)
+        actor = credentials.actor()
+        rows = store.write(lambda connection: audit.purge(connection, before, actor))
+        _say(f"deleted {rows} rows of the audit trail")
+    store.close()
+
+
+def _db_restored(settings: Settings, arguments: Any) -> None:
+    store = open_store(settings)
+    for line in database.restored(settings, store, accept=arguments.accept):
+        _say(line)
+    store.close()
 
 
 def _init(settings: Settings, arguments: Any) -> None:
