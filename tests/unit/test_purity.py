@@ -22,9 +22,13 @@ import oat_trusted_filter
 
 PACKAGE = Path(oat_trusted_filter.__file__).parent
 TCG, APPRAISAL = "oat_trusted_filter.tcg", "oat_trusted_filter.backend.appraisal"
+#: How tags and traits are written, which all parts agree on.
+TRAITS = "oat_trusted_filter.traits"
+#: The modules of each room, and what they may import of ours.
 ROOMS = {
-    TCG: (PACKAGE / "tcg", {TCG}),
-    APPRAISAL: (PACKAGE / "backend" / "appraisal", {TCG, APPRAISAL}),
+    TCG: ((PACKAGE / "tcg").glob("*.py"), {TCG}),
+    APPRAISAL: ((PACKAGE / "backend" / "appraisal").glob("*.py"), {TCG, APPRAISAL, TRAITS}),
+    TRAITS: ([PACKAGE / "traits.py"], set()),
 }
 #: Modules that compute, of the standard library and others; logging is for faults (E1).
 COMPUTING = {
@@ -33,7 +37,7 @@ COMPUTING = {
 }  # fmt: skip
 #: What asks the machine something, or the clock.
 ASKING = {"open", "input", "print", "now", "utcnow", "today", "uuid1", "uuid4", "exec", "eval"}
-MODULES = [(room, path) for room, (folder, _) in ROOMS.items() for path in folder.glob("*.py")]
+MODULES = [(room, path) for room, (paths, _) in ROOMS.items() for path in paths]
 
 
 def imported(tree):
@@ -63,7 +67,9 @@ def test_a_module_imports_and_asks_nothing_else(room, path):
 
 def test_importing_them_brings_no_other_part_along():
     names = [
-        f"{room}.{path.stem}" for room, path in MODULES if path.stem != "__init__"
+        room if room == TRAITS else f"{room}.{path.stem}"
+        for room, path in MODULES
+        if path.stem != "__init__"
     ]
     program = (
         "import importlib, sys\n"
@@ -78,7 +84,7 @@ def test_importing_them_brings_no_other_part_along():
     others = {
         name for name in found
         if name.startswith("oat_trusted_filter.")
-        and not name.startswith((TCG, APPRAISAL))
+        and not name.startswith((TCG, APPRAISAL, TRAITS))
         and name != "oat_trusted_filter.backend"
     }
     assert others == set()
