@@ -13,6 +13,7 @@
 
 import base64
 import json
+import threading
 
 import pytest
 
@@ -125,6 +126,30 @@ def test_B3_a_squatter_does_not_keep_the_real_host_out(host, backend, tpms, oper
     assert host.round().level == "untrusted"
     assert squatter.round().code == "host-pending"
     assert operator.show(host.name)["ek_fingerprint"] == host.fingerprint
+
+
+def test_B3_of_two_approvals_at_once_exactly_one_wins(host, backend, tpms, operator):
+    pair = [host, ComputeHost(backend, tpms[1], host.name)]
+    assert [item.enrol() for item in pair] == ["pending", "pending"]
+    barrier = threading.Barrier(2)
+    answers = []
+
+    def run(item):
+        body = {"ek_fingerprint": item.fingerprint}
+        path = f"/v1/hosts/{host.name}/approve"
+        barrier.wait()
+        answers.append(item.http.call("POST", path, body, token=backend.admin_token))
+
+    threads = [threading.Thread(target=run, args=(item,)) for item in pair]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(answer.status for answer in answers) == [200, 409]
+    (loser,) = (answer for answer in answers if answer.status == 409)
+    assert loser.code == "host-already-approved"
+    states = sorted(item["state"] for item in operator.hosts(host.name))
+    assert states == ["approved", "pending"]
 
 
 def test_B4_a_certificate_for_another_key(host, backend, tpms):

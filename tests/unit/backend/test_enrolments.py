@@ -165,6 +165,7 @@ def test_B5_an_attestation_key_nobody_has_enrolled(place, machine):
     assert machine.attest() == "trusted"
 
 
+@pytest.mark.every_database
 def test_rebinding_and_renaming_are_recorded_with_who_did_what(place, machine, maker):
     board = Machine(place, "node-1", maker)
     board.enrol()
@@ -224,6 +225,7 @@ def test_an_accepted_certificate_past_its_end_is_recorded(place, maker):
     assert (actor, name, details["accept_expired"]) == ("noauth", "node-9", True)
 
 
+@pytest.mark.every_database
 def test_of_many_hosts_with_one_token_exactly_one_gets_in(store):
     """In the database itself, whichever it is."""
     token = EnrolmentToken("id", "d" * 64, None, None, "ann", START, START + 60_000)

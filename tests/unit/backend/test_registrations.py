@@ -47,6 +47,7 @@ def enrol(place, number, **fields):
     return place.store.write(lambda connection: hosts.enrol(connection, candidate, START))
 
 
+@pytest.mark.every_database
 def test_a_list_is_registered_and_can_be_sent_again(place):
     first = send(place, entry(1), entry(2, region="r", labels={"rack": "a1"}, policy="default"))
     assert (first.status_code, first.json) == (
