@@ -32,8 +32,7 @@ def show_secret(host, begun, secret):
 def test_a_new_host_waits_with_what_is_known_of_its_tpm(host, operator):
     assert host.enrol(service_host="compute-1", resource_provider=f"{7:032x}") == "pending"
     shown = operator.show(host.name)
-    assert shown | {"id": 0, "created_at": 0, "manufacturer": ""} == {
-        "id": 0,
+    expected = {
         "region": "",
         "host": host.name,
         "service_host": "compute-1",
@@ -42,18 +41,15 @@ def test_a_new_host_waits_with_what_is_known_of_its_tpm(host, operator):
         "ek_fingerprint": host.fingerprint,
         "software_tpm": True,
         "ek_certificate_status": "verified",
-        "manufacturer": "",
         "level": "unknown",
         "findings": [],
         "appraised_at": None,
         "expires_at": None,
         "policy": "default",
-        "bound_policy": None,
-        "labels": {},
-        "override": None,
-        "created_at": 0,
         "ima": None,
     }
+    # More fields may come.
+    assert {name: shown[name] for name in expected} == expected
     assert "00001014" in shown["manufacturer"]
     assert operator.show(shown["id"])["host"] == host.name
     assert host.submit().code == "host-pending"
