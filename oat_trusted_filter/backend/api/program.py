@@ -22,12 +22,12 @@ import socket
 import ssl
 import tempfile
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from granian import Granian
-from granian.constants import HTTPModes, Interfaces
+from granian.constants import HTTPModes, Interfaces, SSLProtocols
 from granian.log import LogLevels
 from oslo_log import log as logging
 
@@ -36,17 +36,12 @@ from oat_trusted_filter.backend.api.application import make_application
 from oat_trusted_filter.backend.api.gateway import Gateway
 from oat_trusted_filter.backend.api.measures import Measures
 from oat_trusted_filter.backend.api.readiness import announce_when_serving
-from oat_trusted_filter.backend.api.service import (
-    make_service,
-    read_ek_authorities,
-    read_revocation_lists,
-)
-from oat_trusted_filter.backend.challenge_key import read_challenge_keys
+from oat_trusted_filter.backend.api.service import make_service
 from oat_trusted_filter.backend.manage.database import check_not_rolled_back
 from oat_trusted_filter.backend.program import EXIT_OK, fail, open_store, parse_configuration
 from oat_trusted_filter.backend.settings import Settings, StartError
-from oat_trusted_filter.backend.signing import read_keys
 from oat_trusted_filter.backend.store import changes
+from oat_trusted_filter.backend.store.engine import Store
 from oat_trusted_filter.cmd import notify
 
 LOG = logging.getLogger(__name__)
@@ -94,6 +89,7 @@ def run(argv: Sequence[str]) -> int:
         log_dictconfig={"loggers": {"_granian": {}, "granian.access": {"propagate": False}}},
     )
     server.on_startup(functools.partial(announce_when_serving, address, settings.port))
+    server.on_startup(lambda: signal.signal(signal.SIGHUP, _reloader(server, argv)))
     server.on_shutdown(notify.stopping)
     # Setting up the log of the server has taken the handlers of ours away.
     logging.setup(conf, PROG)
@@ -102,6 +98,30 @@ def run(argv: Sequence[str]) -> int:
         server.serve(target_loader=loader, wrap_loader=False)
     LOG.info("stopped")
     return EXIT_OK
+
+
+def _reloader(server: Any, argv: Sequence[str]) -> Callable[..., None]:
+    """What SIGHUP does: workers are replaced one by one, and read everything anew.
+
+    With a configuration that cannot work nothing is replaced: the service goes on as it was.
+    Address, port and the number of workers stay as they are. A worker that goes answers what it has
+    read; a connection it has accepted and not read from is closed, and the client tries again.
+    """
+
+    def reload(number: int, frame: Any) -> None:
+        try:
+            settings = Settings.from_conf(parse_configuration(argv, PROG, description=_DESCRIPTION))
+            _check_parts(settings).close()
+        except StartError as error:
+            LOG.error("not reloaded: %s [%s]", " ".join(str(error).split()), error.code)
+            return
+        LOG.info("reloading")
+        server.build_ssl_context(
+            settings.tls_certificate, settings.tls_key, None, SSLProtocols.tls13, None, [], False
+        )
+        server.signal_handler_reload()
+
+    return reload
 
 
 def _load(argv: list[str], parent: int, counts: Path) -> Gateway:
@@ -148,13 +168,8 @@ def _check(settings: Settings) -> str:
     :returns: the address to listen on.
     :raises StartError: with what is missing.
     """
-    read_challenge_keys(settings.challenge_key)
-    read_keys(settings.signing_key)
-    read_ek_authorities(settings.ek_ca_dir)
-    read_revocation_lists(settings.ek_crl_dir)
-    _check_tls(settings)
+    store = _check_parts(settings)
     address = _check_address(settings)
-    store = open_store(settings)
     # A database that was brought back from a backup counts its changes from where it was then. With
     # a new epoch nobody takes that count for the one he has seen.
     store.write(lambda connection: changes.new_epoch(connection, str(uuid.uuid4())))
@@ -163,6 +178,18 @@ def _check(settings: Settings) -> str:
     finally:
         store.close()
     return address
+
+
+def _check_parts(settings: Settings) -> Store:
+    """Put all parts together once, to see that they fit.
+
+    :returns: the database, open.
+    :raises StartError: with what is missing.
+    """
+    _check_tls(settings)
+    store = open_store(settings)
+    make_application(make_service(settings, store))
+    return store
 
 
 def _check_tls(settings: Settings) -> None:

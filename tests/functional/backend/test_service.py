@@ -256,6 +256,19 @@ def test_C3_slow_clients_do_not_hold_up_the_others(backend, http, many_files):
             connection.close()
 
 
+def test_C3_500_idle_tls_connections_leave_the_service_answering(backend, http, many_files):
+    before = memory(backend)
+    with contextlib.ExitStack() as idle:
+        for _ in range(500):
+            idle.enter_context(contextlib.closing(secure(backend)))
+        for _ in range(10):
+            began = time.monotonic()
+            assert http.call("POST", "/v1/challenges", {"host": "node-1"}).status == 200
+            assert time.monotonic() - began < 10
+        # Some 40 kB each.
+        assert memory(backend) - before < 50_000
+
+
 def spoken(backend, *parts, timeout=20.0):
     """Whatever comes back until the service closes or is silent."""
     with contextlib.closing(secure(backend)) as connection:

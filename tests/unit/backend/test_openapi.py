@@ -12,6 +12,7 @@
 """The description of the interface says what the route table says."""
 
 import re
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -20,6 +21,8 @@ from oat_trusted_filter.backend.api import openapi
 from oat_trusted_filter.backend.api.problems import STATUS
 from oat_trusted_filter.backend.api.route import Route
 from oat_trusted_filter.backend.api.routes import ROUTES
+
+REFERENCE = Path(__file__).resolve().parents[3] / "doc/source/reference/api.rst"
 
 
 @pytest.fixture(scope="module")
@@ -86,3 +89,13 @@ def test_a_query_is_refused_that_nobody_knows(place):
         answer = place.call("GET", f"/v1/hosts?{query}")
         assert (answer.status_code, answer.json["code"]) == (400, "field-invalid"), query
     assert place.get("/v1/hosts?region=") == {"hosts": []}
+
+
+def test_the_reference_names_every_route_and_every_code():
+    text = REFERENCE.read_text()
+    found = {
+        (method, re.sub(r"\{\w+\}", "{}", path))
+        for method, path in re.findall(r"^([A-Z]+) +``([^`]+)``", text, re.MULTILINE)
+    }
+    assert found >= {(route.method, re.sub(r"\{\w+\}", "{}", route.path)) for route in ROUTES}
+    assert [code for code in STATUS if f"``{code}``" not in text] == []
