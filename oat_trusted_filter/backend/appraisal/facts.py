@@ -37,7 +37,7 @@ from oat_trusted_filter.backend.appraisal.boot_log import (
     boot_file_events,
 )
 from oat_trusted_filter.backend.appraisal.matching import short
-from oat_trusted_filter.backend.appraisal.patterns import PatternError, Patterns
+from oat_trusted_filter.backend.appraisal.patterns import PatternError, pattern_of
 from oat_trusted_filter.backend.appraisal.records import Finding, Policy, ReferenceSet
 from oat_trusted_filter.tcg.events import STUB_PCR, describe_event, event_type_name
 from oat_trusted_filter.tcg.facts import BOOT_LOADER_PCR
@@ -184,7 +184,7 @@ def _command_lines(read_log: ReadBootLog, pcrs: PcrValues, pattern: str) -> Iter
     if not lines:
         yield Finding("kernel-command-line-unknown", "the boot log has no kernel command line")
     try:
-        known = Patterns([pattern])
+        known = pattern_of(pattern)
     except PatternError as error:
         yield Finding(
             "policy-pattern", f"the policy's pattern for kernel command lines is none: {error}"

@@ -16,6 +16,7 @@ needs hours for. RE2 takes a time that grows with the length of the text alone. 
 neither back-references nor looking ahead or behind. Source: https://github.com/google/re2/wiki/Syntax
 """
 
+import functools
 from collections.abc import Iterable
 
 import re2
@@ -48,6 +49,15 @@ class Patterns:
     def match(self, text: str) -> bool:
         """Whether one of them matches the whole text."""
         return bool(self._set.Match(text))
+
+
+@functools.lru_cache(maxsize=256)
+def pattern_of(text: str) -> Patterns:
+    """One pattern; making it anew would take longer than all else a known boot log is asked.
+
+    :raises PatternError: it is none.
+    """
+    return Patterns([text])
 
 
 def _why(error: Exception) -> str:

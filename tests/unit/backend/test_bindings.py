@@ -16,7 +16,7 @@ import threading
 
 import pytest
 
-from oat_trusted_filter.backend.store import hosts
+from oat_trusted_filter.backend.store import audit, hosts
 from tests.unit.backend.attesting import AttestingHost
 from tests.unit.backend.conftest import candidate_of
 
@@ -178,6 +178,19 @@ def test_an_override_of_refused_evidence_is_taken_back_to_what_was_found(place, 
     place.call("DELETE", "/v1/hosts/node-1/override")
     shown = place.get("/v1/hosts/node-1")
     assert (shown["level"], shown["findings"][0]["code"]) == ("untrusted", "pcr-digest")
+
+
+def test_what_an_operator_says_about_a_host_is_on_record(place, pair):
+    patch(place, "node-1", labels={"rack": "a"})
+    override(place, "node-1")
+    place.call("DELETE", "/v1/hosts/node-1/override")
+    with place.store.read() as connection:
+        rows = [row for row in audit.everything(connection) if row.actor != audit.VERIFIER]
+    acts = [(row.action, row.host) for row in rows if row.action.startswith("host.")]
+    assert acts == [
+        ("host.change", "node-1"), ("host.override", "node-1"), ("host.clear-override", "node-1"),
+    ]  # fmt: skip
+    assert "firmware bug 7" in rows[-2].details
 
 
 def test_an_override_does_not_speak_for_a_silent_host(place, pair):

@@ -78,6 +78,39 @@ def test_two_machines_leave_out_what_differs(place, pair):
     assert all("description" in event for event in left_out[5]["events"])
 
 
+def test_a_preview_creates_nothing_and_differing_values_are_taken_if_asked_for(place, pair):
+    body = {"name": "os", "kind": "os", "from_hosts": ["node-1", "node-2"]}
+    shown = place.call("POST", "/v1/reference-sets", {**body, "preview": True}).json
+    assert [item["pcr"] for item in shown["differing"]] == [8, 9]
+    assert place.get("/v1/reference-sets") == {"reference_sets": []}
+    created = place.call("POST", "/v1/reference-sets", {**body, "take": [9]}).json
+    assert {pcr: len(values) for pcr, values in created["pcrs"]["sha256"].items()} == {
+        "9": 2, "14": 1,
+    }  # fmt: skip
+    until = {"name": "x", "from_hosts": ["node-1"], "valid_until": "2030-01-01T00:00:00Z"}
+    assert place.call("POST", "/v1/reference-sets", until).json["valid_until"] == (
+        "2030-01-01T00:00:00Z"
+    )
+
+
+def test_a_set_says_who_brought_it_and_from_where(place, pair):
+    pcrs = {"pcrs": {"sha256": {"0": ["00" * 32]}}}
+    found = {}
+    for name, body in (
+        ("taken", {"from_hosts": ["node-1"]}),
+        ("typed", {"document": pcrs}),
+        ("computed", {"document": pcrs, "from_files": ["vmlinuz"]}),
+    ):
+        answer = place.call("POST", "/v1/reference-sets", {"name": name, **body})
+        found[name] = answer.json["provenance"]
+    assert {name: item["source"] for name, item in found.items()} == {
+        "taken": "hosts", "typed": "typed", "computed": "files",
+    }  # fmt: skip
+    assert found["taken"]["hosts"] == ["node-1"]
+    assert found["computed"]["files"] == ["vmlinuz"]
+    assert all(item["by"] and item["at"] for item in found.values())
+
+
 def test_a_set_is_what_it_was_when_it_is_shown_and_created_again(place, pair):
     name = place.trust(*pair)
     shown = place.get(f"/v1/reference-sets/{name}")
