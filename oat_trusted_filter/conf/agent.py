@@ -192,7 +192,8 @@ file holds no secret. Let nobody but the user of the agent read it.
         secret=True,
         help="""
 Authorization of the owner hierarchy of the TPM, empty unless somebody set one. It is needed only
-on TPMs that let nobody but the owner read the certificate of the endorsement key.
+on TPMs that let nobody but the owner read the certificate of the endorsement key, and where the
+policy of this host wants its tags in the TPM.
 """,
     ),
     cfg.StrOpt(

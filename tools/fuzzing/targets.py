@@ -26,19 +26,20 @@ from oat_trusted_filter.backend.enrolment.certificate import (
     verify_ek_certificate,
 )
 from oat_trusted_filter.tcg.algorithms import digest_size
-from oat_trusted_filter.tcg.attestation import parse_quote
+from oat_trusted_filter.tcg.attestation import parse_nv_certification, parse_quote
 from oat_trusted_filter.tcg.authenticode import image_digests
 from oat_trusted_filter.tcg.errors import FormatError, SignatureError
 from oat_trusted_filter.tcg.events import describe_event
 from oat_trusted_filter.tcg.file_signature import parse_file_signature
 from oat_trusted_filter.tcg.ima import ImaReplay, parse_ima_log
+from oat_trusted_filter.tcg.nv import tag_contents
 from oat_trusted_filter.tcg.public import check_attestation_key, parse_public, verify_signature
 from oat_trusted_filter.tcg.signature import TPM_ALG_RSAPSS, parse_signature
 from oat_trusted_filter.tcg.signature_database import parse_signature_database
 from tests.lab.boots import BOOTS, BOOTS_DIR, DERIVED_BOOTS, Boot
 from tests.lab.images import efi_image
 from tests.lab.measuring import Kernel
-from tests.lab.quotes import SigningKey, quote, select
+from tests.lab.quotes import SigningKey, certify, quote, select
 from tests.unit.enrolment import test_certificate as certificates
 
 _BANKS = ("sha1", "sha256", "sha384")
@@ -78,6 +79,10 @@ def _signed() -> tuple[tuple[bytes, bytes], ...]:
 def _quote(data: bytes) -> None:
     for selection in parse_quote(data).selections:
         _ = selection.bank, selection.pcrs
+
+
+def _certifications() -> list[bytes]:
+    return [certify(_keys()[0], bytes(32), tag_contents(7, bytes(32)))[0]]
 
 
 def _signature(data: bytes) -> None:
@@ -158,6 +163,7 @@ def _policies() -> list[bytes]:
         "dbx_minimum": ["cd" * 32],
         "images": ["boot-loader"],
         "ima": {"mode": "enforce", "exclude": ["/var/.*"], "keys": []},
+        "tags": {"require": {"zone": ["eu-1"]}, "nvram": "required"},
     }
     return [json.dumps(full).encode()]
 
@@ -192,6 +198,7 @@ def _images() -> list[bytes]:
 
 TARGETS = {
     "quote": Target(_quote, lambda: [message for message, _ in _signed()]),
+    "certification": Target(parse_nv_certification, _certifications),
     "signature": Target(_signature, lambda: [signature for _, signature in _signed()]),
     "public": Target(_public, lambda: [key.public for key in _keys()]),
     "boot-log": Target(_boot_log, _boot_logs),

@@ -186,9 +186,9 @@ class ValidityDocument(msgspec.Struct):
 
 
 class TagRecordDocument(ValidityDocument):
-    """A signed record of tags; ``invalid`` has nothing but its text."""
+    """A signed record of tags; if it does not count it has nothing but its text."""
 
-    state: Literal["valid", "future", "expired", "invalid"]
+    state: Literal["valid", "future", "expired", "invalid", "another-host"]
     signed: str
 
 

@@ -68,7 +68,8 @@ class TagRecord(NamedTuple):
     """SHA-256 of the JWS."""
 
 
-State = Literal["valid", "future", "expired", "invalid"]
+#: ``invalid``: it does not verify; ``another-host``: it is for another name or endorsement key.
+State = Literal["valid", "future", "expired", "invalid", "another-host"]
 
 
 class TagReader:
@@ -101,7 +102,7 @@ class TagReader:
         """
         record = self.read(stored)
         if record is None:
-            return "invalid"
+            return "another-host" if self._known.get(stored.record) else "invalid"
         begins, ends = record.claims.nbf, record.claims.exp
         if stored.expired or (ends is not None and ends * 1000 <= now):
             return "expired"

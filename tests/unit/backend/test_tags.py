@@ -19,9 +19,11 @@ from sqlalchemy import select, update
 
 from oat_trusted_filter.backend.appraisal import appraise
 from oat_trusted_filter.backend.signing import rotated
+from oat_trusted_filter.backend.store import hosts as hosts_store
 from oat_trusted_filter.backend.store.tables import audit, hosts, tag_records
 from tests.lab.quotes import SigningKey, certify
-from tests.unit.backend.attesting import b64
+from tests.unit.backend.attesting import AttestingHost, b64
+from tests.unit.backend.conftest import candidate_of
 from tests.unit.backend.test_relying_parties import Party, party  # noqa: F401  a fixture
 
 EU = {"zone": "eu-1", "rack": "7"}
@@ -281,7 +283,23 @@ def test_B2_tags_do_not_go_over_to_another_endorsement_key(place, place_maker, t
     edit(place, hosts, ek_fingerprint="f" * 64)
     other = place_maker()
     assert told(other) == {}
-    assert other.get("/v1/hosts/node-1")["tag_record"]["state"] == "invalid"
+    assert other.get("/v1/hosts/node-1")["tag_record"]["state"] == "another-host"
+
+
+def test_B2_a_host_that_is_rebound_or_renamed_has_no_tags(place, tagged, party):  # noqa: F811
+    assign(place)
+    party.ask()
+    waiting = candidate_of(AttestingHost(place, "node-1"))
+    place.store.write(lambda connection: hosts_store.enrol(connection, waiting, place.clock()))
+    body = {"ek_fingerprint": waiting.ek_fingerprint}
+    assert place.call("POST", "/v1/hosts/node-1/rebind", body).status_code == 200
+    shown = place.get("/v1/hosts/node-1")
+    assert (shown["tags"], shown["tag_record"]["state"]) == ({}, "another-host")
+    assert party.ask() == 200
+    assert party.snapshot.tags == {}
+    assign(place)
+    assert place.call("POST", "/v1/hosts/node-1/rename", {"host": "node-9"}).status_code == 200
+    assert place.get("/v1/hosts/node-9")["tags"] == {}
 
 
 def test_a_longer_validity_written_into_the_database_does_not_count(place, place_maker, tagged):
