@@ -24,6 +24,7 @@ import functools
 import json
 import socket
 import threading
+import uuid
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,13 +33,14 @@ from typing import Any
 
 import requests
 from oslo_log import log as logging
+from sqlalchemy import Connection
 
 from oat_trusted_filter.backend.api.audit import current_head, row_document
 from oat_trusted_filter.backend.api.service import Service
 from oat_trusted_filter.backend.manage.files import SECRET, read_file, write_file
 from oat_trusted_filter.backend.settings import Settings, StartError
 from oat_trusted_filter.backend.signing import SignatureRefused, Signing
-from oat_trusted_filter.backend.store import audit, reports
+from oat_trusted_filter.backend.store import audit, changes, reports
 from oat_trusted_filter.backend.store.engine import Store
 from oat_trusted_filter.trail import HEAD_TYPE, Head, Row
 
@@ -50,6 +52,8 @@ BATCH = 500
 RECEIVER_SECONDS = 10.0
 #: Seconds after which a head is sure to be on the disk of the database, even after a power cut.
 SETTLED_SECONDS = 120.0
+#: The action of the row that says that an operator has put a backup back.
+RESTORE = "database.restore"
 _PURGE_SECONDS = 3600.0
 _DAY_MS = 86_400_000
 # Facility authpriv, severity informational.
@@ -98,6 +102,25 @@ def _write_state(settings: Settings, state: Mapping[str, Any]) -> None:
     write_file(state_file(settings), json.dumps(state).encode(), SECRET)
 
 
+def rolled_back(settings: Settings, signing: Signing, connection: Connection) -> Head | None:
+    """Where the trail had ended once, if it does not lead there any more and nobody has said why.
+
+    :raises StartError: ``state-dir-unwritable``.
+    """
+    known = remembered_head(settings, signing)
+    if known is None or known.sequence == 0:
+        return None
+    row = next(iter(audit.matching(connection, known.sequence - 1, 1, newest_first=False)), None)
+    if row is not None and row.sequence > known.sequence:
+        return None  # purged since
+    if row is not None and row.digest == known.digest:
+        return None
+    for said in audit.matching(connection, 0, 1000, newest_first=True, action=RESTORE):
+        if json.loads(said.details).get("lost_from", 0) >= known.sequence:
+            return None
+    return known
+
+
 def receivers(settings: Settings) -> dict[str, Deliver]:
     """Where the trail goes, by a name under which it is noted."""
     found: dict[str, Deliver] = {}
@@ -127,6 +150,7 @@ class Upkeep:
     targets: Mapping[str, Deliver]
     _heads: deque[tuple[int, str]] = field(default_factory=deque)
     _purged_at: int | None = None
+    _told: bool = False
 
     def run_pass(self) -> None:
         """Do what is due; what fails is logged and tried again in the next pass."""
@@ -139,13 +163,28 @@ class Upkeep:
     def _note_head(self) -> None:
         now = self.clock()
         with self.store.read() as connection:
+            if rolled_back(self.settings, self.signing, connection) is not None:
+                self._tell_rolled_back()
+                return
             _, token = current_head(connection, self.signing, now)
+        self._told = False
         self._heads.append((now, token))
         settled = None
         while self._heads and self._heads[0][0] <= now - SETTLED_SECONDS * 1000:
             settled = self._heads.popleft()[1]
         if settled is not None:
             remember_head(self.settings, settled)
+
+    def _tell_rolled_back(self) -> None:
+        """Say it once, and let no relying party take the count for the one it has seen."""
+        self._heads.clear()
+        if not self._told:
+            LOG.error(
+                "database-rolled-back: the database was put back from a backup while it was in "
+                "use; stop the service and look at oat-manage db restored"
+            )
+            self.store.write(lambda connection: changes.new_epoch(connection, str(uuid.uuid4())))
+            self._told = True
 
     def _export(self) -> None:
         for name, deliver in self.targets.items():

@@ -37,7 +37,7 @@ from sqlalchemy import Connection, and_, exists, func, select
 from oat_trusted_filter import trail
 from oat_trusted_filter.backend.api.audit import current_head
 from oat_trusted_filter.backend.api.rules import parsed
-from oat_trusted_filter.backend.api.upkeep import remember_head, remembered_head
+from oat_trusted_filter.backend.api.upkeep import RESTORE, remember_head, rolled_back
 from oat_trusted_filter.backend.manage.credentials import now_ms, record_act
 from oat_trusted_filter.backend.settings import Settings, StartError
 from oat_trusted_filter.backend.signing import Signing
@@ -54,10 +54,7 @@ from oat_trusted_filter.backend.store.tables import (
     verdicts,
 )
 from oat_trusted_filter.cmd.check import Line
-from oat_trusted_filter.trail import Head
 
-#: The action of the row that says that an operator has put a backup back.
-RESTORE = "database.restore"
 _ROLLED_BACK = (
     "the database ends before what it had recorded: it was put back from a backup, and approvals, "
     "policies and reference sets withdrawn since may be in force again; look at oat-manage db "
@@ -86,30 +83,11 @@ def check_database(settings: Settings, store: Store) -> Iterator[Line]:
                 yield Line(True, subject, "whole")
             elif subject == "schema":
                 return
-        lost = rolled_back(settings, connection)
+        lost = rolled_back(settings, Signing(settings.signing_key), connection)
     if lost is not None:
         yield Line(False, "backup", _ROLLED_BACK)
     else:
         yield Line(True, "backup", "nothing that was recorded is missing")
-
-
-def rolled_back(settings: Settings, connection: Connection) -> Head | None:
-    """Where the trail had ended once, if it does not lead there any more and nobody has said why.
-
-    :raises StartError: ``signing-key-missing``, ``signing-key-invalid``.
-    """
-    known = remembered_head(settings, Signing(settings.signing_key))
-    if known is None or known.sequence == 0:
-        return None
-    row = next(iter(audit.matching(connection, known.sequence - 1, 1, newest_first=False)), None)
-    if row is not None and row.sequence > known.sequence:
-        return None  # purged since
-    if row is not None and row.digest == known.digest:
-        return None
-    for said in audit.matching(connection, 0, 1000, newest_first=True, action=RESTORE):
-        if json.loads(said.details).get("lost_from", 0) >= known.sequence:
-            return None
-    return known
 
 
 def check_not_rolled_back(settings: Settings, store: Store) -> None:
@@ -118,7 +96,7 @@ def check_not_rolled_back(settings: Settings, store: Store) -> None:
     :raises StartError: ``database-rolled-back``.
     """
     with store.read() as connection:
-        lost = rolled_back(settings, connection)
+        lost = rolled_back(settings, Signing(settings.signing_key), connection)
     if lost is not None:
         raise StartError("database-rolled-back", _ROLLED_BACK)
 
@@ -145,7 +123,7 @@ def restored(settings: Settings, store: Store, *, accept: bool) -> Iterator[str]
     :raises StartError: ``signing-key-missing``, ``signing-key-invalid``.
     """
     with store.read() as connection:
-        lost = rolled_back(settings, connection)
+        lost = rolled_back(settings, Signing(settings.signing_key), connection)
         acts = lost_acts(settings, connection)
         head = audit.head(connection)
     if lost is None:

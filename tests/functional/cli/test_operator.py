@@ -198,3 +198,30 @@ def test_the_backend_has_to_prove_who_it_is(oat, hosts):
     assert ran.returncode == 3
     assert len(ran.stderr.splitlines()) == 1
     assert oat.run("--insecure", "host", "list", OAT_CACERT="").returncode == 0
+
+
+def test_what_has_happened_to_a_host_can_be_told_and_proven(approved, backend, oat, tmp_path):
+    host = approved["node-a"]
+    oat("reference", "create", "good", "--from-host", "node-a")
+    host.boot("machine-a-loader", backend)
+    host.attest()
+    newest, before = oat.json("host", "history", "node-a", "--limit", "2")
+    assert (newest["level"], newest["cause"]) == ("untrusted", "evidence")
+    assert (before["level"], before["cause"]) == ("trusted", "rules")
+    answers = [oat.json("report", "appraise", report["id"]) for report in (newest, before)]
+    assert [answer["same"] for answer in answers] == [True, True]
+    # The quote of a real TPM is checked again.
+    assert answers[0]["signature"] == "verified"
+    changed = oat.json("host", "diff", "node-a", "--at", before["at"])
+    assert "sha256:4" in {row["item"] for row in changed if row["kind"] == "pcr"}
+    rows = oat.json("audit", "list", "--host", "node-a", "--action", "host.approve")
+    assert rows[0]["actor"] == "admin"
+    assert oat("audit", "verify").endswith("whole\n")
+    export = tmp_path / "trail.jsonl"
+    export.write_text(oat("audit", "export"))
+    assert oat("audit", "verify", "--file", str(export)).endswith("whole\n")
+    lines = export.read_text().splitlines()
+    export.write_text("\n".join(lines[:3] + lines[4:]) + "\n")
+    ran = oat.run("audit", "verify", "--file", str(export))
+    assert ran.returncode == 1
+    assert "row-removed: rows 4 to 4 are missing" in ran.stdout

@@ -206,6 +206,27 @@ def test_a_database_that_went_on_from_a_backup_is_noticed(site):
     assert caught.value.code == "database-rolled-back"
 
 
+def test_a_backup_put_back_under_a_running_service_is_told_once(site, caplog):
+    site.act("node-1", "host.approve")
+    copy = site.back_up()
+    site.act("node-1", "host.delete")
+    site.upkeep()
+    site.restore(copy)
+    with site.store.read() as connection:
+        before = changes.position(connection).epoch
+    service = make_service(site.settings, site.store, site.clock)
+    work = Upkeep(site.settings, site.store, service.signing, site.clock, {})
+    for _ in range(3):
+        site.clock.pass_by(upkeep.SETTLED_SECONDS)
+        work.run_pass()
+    assert caplog.text.count("database-rolled-back") == 1
+    with site.store.read() as connection:
+        assert changes.position(connection).epoch != before
+    # What is remembered stays, so the next start says it again.
+    with pytest.raises(StartError):
+        check_not_rolled_back(site.settings, site.store)
+
+
 def test_a_purged_trail_is_no_backup(site):
     site.act("node-1", "host.approve")
     site.upkeep()
