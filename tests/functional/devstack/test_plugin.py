@@ -172,7 +172,7 @@ def test_the_configuration_of_the_backend(make_node):
         "bind_host": "0.0.0.0",  # noqa: S104
         "port": "9443",
         "workers": "3",
-        "auth_strategy": "http_basic",
+        "auth_strategy": "keystone",
     }
     assert _options(conf, "attestation", "state_dir", "ek_ca_dir", "allow_software_tpm") == {
         "state_dir": str(node.oat_dir),
@@ -183,7 +183,6 @@ def test_the_configuration_of_the_backend(make_node):
         "tls_certificate": None,
         "tls_key": None,
     }
-    assert _options(conf, "database", "connection") == {"connection": None}
     init = played.calls[played.position("oat-manage", "--config-file", str(conf), "init")]
     assert init[4:] == ["--host", "192.0.2.10", "--host", f"{NAME}.example.org"]
     assert ["60", "https://192.0.2.10:9443/healthz"] in played.only("wait_for_service")
@@ -333,7 +332,7 @@ def test_with_the_certificates_of_devstack(make_node):
 
 
 def test_in_the_database_of_devstack(make_node):
-    node = make_node(OAT_DATABASE="mysql")
+    node = make_node()
     played = node.stack()
     assert played.only("recreate_database") == [["oat"]]
     conf = node.etc / "oat" / "oat.conf"
@@ -350,12 +349,22 @@ def test_a_database_that_devstack_does_not_run(make_node):
 
 
 def test_with_the_accounts_of_keystone(make_node):
-    node = make_node(OAT_AUTH_STRATEGY="keystone")
+    node = make_node()
     played = node.stack()
     conf = node.etc / "oat" / "oat.conf"
     assert _options(conf, "api", "auth_strategy") == {"auth_strategy": "keystone"}
     assert played.only("configure_keystone_authtoken_middleware") == [[str(conf), "oat"]]
     assert _options(conf, "keystone_authtoken", "username") == {"username": "oat"}
+
+
+def test_with_accounts_and_a_database_of_its_own(make_node):
+    node = make_node(OAT_AUTH_STRATEGY="http_basic", OAT_DATABASE="sqlite")
+    played = node.stack()
+    conf = node.etc / "oat" / "oat.conf"
+    assert _options(conf, "api", "auth_strategy") == {"auth_strategy": "http_basic"}
+    assert _options(conf, "database", "connection") == {"connection": None}
+    assert played.only("configure_keystone_authtoken_middleware") == []
+    assert played.only("recreate_database") == []
 
 
 def test_a_hardware_tpm_is_used_by_root(make_node, tmp_path):
@@ -476,7 +485,7 @@ def _files(node):
 
 
 def test_stack_twice_gives_the_same_files(make_node):
-    node = make_node()
+    node = make_node(OAT_DATABASE="sqlite")
     first = node.stack()
     files = _files(node)
     (node.oat_dir / "oat.sqlite").touch()

@@ -48,6 +48,9 @@ def node(request, make_node):
         OAT_SERVICE_PORT=_free_port(address),
         OAT_AGENT_HOST=NAME,
         KEYSTONE_SERVICE_URI="http://127.0.0.1:9/identity",
+        # Neither keystone nor the database of devstack runs here.
+        OAT_AUTH_STRATEGY="http_basic",
+        OAT_DATABASE="sqlite",
     )
     yield node
     for service in _services(node):
