@@ -164,7 +164,7 @@ class NovaCloud:
                 "flavor": {
                     "id": f"flavor-{number}",
                     "name": name or f"{'trusted' if trusted else 'plain'}-{number}",
-                    "ram": 512,
+                    "ram": 256,  # so that one host has room for thirty
                     "vcpus": 1,
                     "disk": 1,
                 }
