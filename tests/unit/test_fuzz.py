@@ -48,7 +48,8 @@ def test_D8_input_made_to_break_a_parser_is_read_or_refused(name):
 
 
 @pytest.mark.parametrize("path", KEPT, ids=lambda path: f"{path.parent.name}-{path.stem}")
-def test_D8_input_that_was_at_fault_once(path):
+def test_D8_input_that_is_kept(path):
+    """What was at fault once, and for each refusal of the small formats one that leads to it."""
     drive(TARGETS[path.parent.name], path.read_bytes())
 
 

@@ -18,8 +18,8 @@ import tempfile
 from pathlib import Path
 
 NAMES = (
-    "boot-log", "efi-image", "ek-certificate", "file-signature", "ima-log", "policy", "public",
-    "quote", "reference-set", "signature", "signature-database",
+    "boot-log", "certification", "efi-image", "ek-certificate", "file-signature", "ima-log",
+    "policy", "public", "quote", "reference-set", "signature", "signature-database",
 )  # fmt: skip
 
 

@@ -27,7 +27,8 @@ from hypothesis import strategies as st
 
 from tools.fuzzing.targets import TARGETS, Target
 
-#: Inputs that were at fault once, a folder for each target. They stay tested.
+#: Inputs that stay tested, a folder for each target: those that were at fault, and for each refusal
+#: one that leads to it.
 FOUND = Path(__file__).resolve().parents[2] / "tests" / "data" / "fuzz"
 
 SECONDS_A_BLOCK = 0.05

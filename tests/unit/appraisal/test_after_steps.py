@@ -55,9 +55,8 @@ REFERENCE = reference_of("machine-a", "machine-b")
 )
 def test_a_set_is_valid_for_a_time(start, end, state):
     moments = [None if days is None else NOW + days * DAY for days in (start, end)]
-    reference = replace(REFERENCE, valid_from=moments[0], valid_until=moments[1])
 
-    assert validity(reference, NOW, 7 * DAY) == state
+    assert validity(*moments, NOW, 7 * DAY) == state
 
 
 def test_a_verdict_warns_before_what_it_rests_on_ends():
