@@ -103,19 +103,20 @@ class TagReader:
         record = self.read(stored)
         if record is None:
             return "another-host" if self._known.get(stored.record) else "invalid"
-        begins, ends = record.claims.nbf, record.claims.exp
-        if stored.expired or (ends is not None and ends * 1000 <= now):
-            return "expired"
-        return "future" if begins is not None and now < begins * 1000 else "valid"
+        return _state(record.claims, stored, now)
 
     def in_force(self, stored: StoredRecord | None, now: int) -> TagRecord | None:
         """The record, if it counts at this moment.
 
         :param now: milliseconds since 1970.
         """
-        if stored is None or self.state(stored, now) != "valid":
+        if stored is None:
             return None
-        return self.read(stored)
+        # Ten thousand of them are looked at for one answer.
+        record = self.read(stored)
+        if record is None or _state(record.claims, stored, now) != "valid":
+            return None
+        return record
 
     def tags_of(self, row: WithRecord, now: int) -> HostTags | None:
         """What the appraisal has to know of the record a row shows; None: it does not count.
@@ -142,6 +143,13 @@ class TagReader:
             LOG.error("the tags stored for host %s do not count: %s", stored.host, error)
             return None
         return TagRecord(claims, hashlib.sha256(stored.record.encode()).digest())
+
+
+def _state(claims: Claims, stored: StoredRecord, now: int) -> State:
+    begins, ends = claims.nbf, claims.exp
+    if stored.expired or (ends is not None and ends * 1000 <= now):
+        return "expired"
+    return "future" if begins is not None and now < begins * 1000 else "valid"
 
 
 class TagBook:
