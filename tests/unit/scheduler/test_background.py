@@ -25,8 +25,16 @@ from tests.unit.scheduler.test_processes import in_a_fork
 INTERVAL = 0.2
 
 
+#: Threads of earlier tests whose time is not over yet.
+_OTHERS = set()
+
+
 def refreshers():
-    return [thread for thread in threading.enumerate() if thread.name == "oat-refresh"]
+    return [
+        thread
+        for thread in threading.enumerate()
+        if thread.name == "oat-refresh" and thread not in _OTHERS
+    ]
 
 
 @pytest.fixture
@@ -37,6 +45,8 @@ def source(make_source, backend):
 
 @pytest.fixture(autouse=True)
 def no_thread_is_left(monkeypatch):
+    _OTHERS.clear()
+    _OTHERS.update(refreshers())
     yield
     monkeypatch.setattr(source_module, "LINGER", -1.0)
     wait_for(lambda: not refreshers(), 20, "the thread to end")
