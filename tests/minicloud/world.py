@@ -36,10 +36,6 @@ class World:
         self.tenant = Tenant(self.access)
         self.tenant.create_flavor("plain", {})
         self.tenant.create_flavor("trusted", {"trust:trusted_host": "trusted"})
-        # What the request filter adds can also be asked for by hand.
-        self.tenant.create_flavor(
-            "trusted-trait", {"trust:trusted_host": "trusted", f"trait:{TRUSTED}": "required"}
-        )
 
     def boot(self, flavor: str, *, host: str | None = None, zone: str | None = None) -> Server:
         """Boot a server and wait until it is somewhere or refused."""
@@ -53,6 +49,11 @@ class World:
         """What the backend says of each host."""
         hosts = json.loads(self.cloud.oat("host", "list", "-f", "json"))
         return {host["host"]: host["level"] for host in hosts}
+
+    def incidents(self) -> int:
+        """Incidents the enforcer has reported to the backend since its start."""
+        (enforcer,) = json.loads(self.cloud.oat("enforcer", "list", "-f", "json"))
+        return int(enforcer["counts"]["incidents"])
 
     def wait_for_level(self, host: str, level: str) -> None:
         """Wait until the backend says this of the host."""

@@ -42,6 +42,9 @@ class Access:
     auth_url: str
     password: str
     image: str
+    endpoint: str
+    """Of the attestation backend."""
+    cacert: Path
 
     def log(self, service: str) -> Path:
         """The log of a service."""

@@ -13,7 +13,6 @@
 
 import shutil
 from collections.abc import Mapping
-from pathlib import Path
 
 from tests.lab.backend import Backend
 from tests.lab.wait import wait_for
@@ -39,10 +38,12 @@ _STARTED_SECONDS = 30.0
 class Attestation:
     """The parts of this product.
 
-    :param folder: of the cloud.
+    :param site: whose keystone the backend asks who its users are.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, site: Site) -> None:
+        folder = site.folder
+        self._site = site
         self._folder = folder
         ek_ca = folder / "ek-ca"
         ek_ca.mkdir()
@@ -53,6 +54,11 @@ class Attestation:
         self.backend = Backend(
             folder / "backend",
             {
+                ("api", "auth_strategy"): "keystone",
+                **{
+                    ("keystone_authtoken", name): value
+                    for name, value in site.login("oat-attestation-api").items()
+                },
                 ("attestation", "ek_ca_dir"): ek_ca,
                 ("attestation", "allow_software_tpm"): True,
                 ("attestation", "interval"): ROUND_SECONDS,
@@ -101,9 +107,11 @@ class Attestation:
             "token_file": self.backend.state_dir / "scheduler.token",
             # Each decision asks whether something has changed, so no test has to wait for it.
             "refresh_interval": 0,
+            "request_filter": True,
+            "require_trait": True,
         }
 
-    def start_enforcer(self, site: Site) -> None:
+    def start_enforcer(self) -> None:
         """Start the enforcer with a token of its own for the backend and a user in keystone.
 
         :raises CloudError: it gave up.
@@ -125,7 +133,7 @@ class Attestation:
                     "full_interval": 3,
                     "outage_grace": GRACE_SECONDS,
                 },
-                "placement": site.login("oat-enforcer"),
+                "placement": self._site.login("oat-enforcer"),
             },
         )
         self.enforcer.start()

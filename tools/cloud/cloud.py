@@ -42,7 +42,7 @@ class MiniCloud:
         self._say = say
         self._release = find_release(release)
         self._openstack = OpenStack(folder, self._release)
-        self._attestation = Attestation(folder)
+        self._attestation = Attestation(self._openstack.site)
         self._image = ""
 
     def start(self) -> None:
@@ -60,7 +60,7 @@ class MiniCloud:
         )
         self._say(f"keystone, placement, glance, Nova {self._release.version}")
         self._openstack.start(self._attestation.filter_options())
-        self._attestation.start_enforcer(self._openstack.site)
+        self._attestation.start_enforcer()
         self._image = self._openstack.create_image()
         self._say("the cloud is up")
 
@@ -74,7 +74,7 @@ class MiniCloud:
 
     def access(self) -> Access:
         """What a user has to know."""
-        site = self._openstack.site
+        site, backend = self._openstack.site, self._attestation.backend
         return Access(
             folder=self._folder,
             nova=self._release.version,
@@ -82,6 +82,8 @@ class MiniCloud:
             auth_url=site.auth_url,
             password=site.password,
             image=self._image,
+            endpoint=backend.endpoint,
+            cacert=backend.cacert,
         )
 
     def oat(self, *arguments: str) -> str:

@@ -21,6 +21,7 @@ from tools.cloud.settings import Site
 _USERS = {
     "glance": ("service",),
     "nova": ("admin", "service"),
+    "oat-attestation-api": ("service",),
     "oat-enforcer": ("service",),
     "placement": ("service",),
 }
