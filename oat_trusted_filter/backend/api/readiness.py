@@ -13,6 +13,8 @@
 
 import http.client
 import ssl
+import subprocess
+import sys
 import threading
 import time
 
@@ -46,6 +48,19 @@ def _wait_and_announce(address: str, port: int) -> None:
 
 
 def _answers(address: str, port: int) -> bool:
+    # In a process of its own, for this one forks its workers meanwhile. A fork while a thread is in
+    # the middle of a TLS handshake leaves the worker with locks of OpenSSL that nobody will open.
+    probe = subprocess.run(
+        [sys.executable, "-m", __name__, address, str(port)],
+        check=False,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    return probe.returncode == 0
+
+
+def _ask(address: str, port: int) -> bool:
     # Nothing secret is said, and whoever else would answer there has no business with systemd.
     context = ssl.create_default_context()
     context.check_hostname = False
@@ -60,3 +75,7 @@ def _answers(address: str, port: int) -> bool:
         return False
     finally:
         connection.close()
+
+
+if __name__ == "__main__":
+    sys.exit(0 if _ask(sys.argv[1], int(sys.argv[2])) else 1)
