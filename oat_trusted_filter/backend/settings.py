@@ -45,6 +45,14 @@ class StartError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class OatCompat:
+    """What the configuration says about the interface of OpenAttestation."""
+
+    pollhosts_from: tuple[Network, ...] = ()
+    client_cache: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """What the configuration says; the meaning of each field is in its option's help.
 
@@ -80,6 +88,8 @@ class Settings:
     audit_interval: float = 10.0
     history_days: float = 365.0
     history_reports: int = 1000
+    oat_compat: OatCompat | None = None
+    """None: it is not served."""
     conf: cfg.ConfigOpts | None = field(default=None, repr=False, compare=False)
     """What it was read from, for libraries that have options of their own."""
 
@@ -126,7 +136,7 @@ class Settings:
                 expiry_warning=attestation.expiry_warning,
                 database=conf.database.connection or f"sqlite:///{state_dir / 'oat.sqlite'}",
                 config_files=tuple(conf.config_file or ()),
-                proxies=tuple(map(_network, api.proxies)),
+                proxies=_networks("[api] proxies", api.proxies),
                 client_certificates=_certificate_roles(api.client_certificate),
                 challenges_per_minute=api.challenges_per_minute,
                 enrolments_per_minute=api.enrolments_per_minute,
@@ -136,6 +146,7 @@ class Settings:
                 audit_interval=conf.audit.interval,
                 history_days=conf.history.days,
                 history_reports=conf.history.reports,
+                oat_compat=_oat_compat(conf),
                 conf=conf,
             )
         except (cfg.Error, ValueError) as error:
@@ -158,11 +169,21 @@ class Settings:
             )
 
 
-def _network(text: str) -> Network:
+def _oat_compat(conf: cfg.ConfigOpts) -> OatCompat | None:
+    group = conf.oat_compat
+    if not group.enabled:
+        return None
+    return OatCompat(
+        pollhosts_from=_networks("[oat_compat] pollhosts_from", group.pollhosts_from),
+        client_cache=group.client_cache,
+    )
+
+
+def _networks(option: str, texts: Iterable[str]) -> tuple[Network, ...]:
     try:
-        return ipaddress.ip_network(text.strip())
+        return tuple(ipaddress.ip_network(text.strip()) for text in texts)
     except ValueError as error:
-        raise StartError("configuration", f"[api] proxies: {error}") from error
+        raise StartError("configuration", f"{option}: {error}") from error
 
 
 def _certificate_roles(lines: Iterable[str]) -> dict[str, str]:

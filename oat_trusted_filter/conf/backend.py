@@ -13,6 +13,8 @@
 
 from oslo_config import cfg
 
+from oat_trusted_filter.conf import oat_compat
+
 API_GROUP = cfg.OptGroup(
     "api",
     title="The HTTP service",
@@ -303,6 +305,7 @@ _GROUPS = (
     (DATABASE_GROUP, DATABASE_OPTS),
     (AUDIT_GROUP, AUDIT_OPTS),
     (HISTORY_GROUP, HISTORY_OPTS),
+    (oat_compat.GROUP, oat_compat.OPTS),
 )
 
 

@@ -20,6 +20,7 @@ from collections.abc import Iterable
 from oslo_config import cfg
 from oslo_policy import opts, policy
 
+from oat_trusted_filter.backend.api.oat_compat.routes import OAT_ROUTES
 from oat_trusted_filter.backend.api.problems import Problem
 from oat_trusted_filter.backend.api.route import Route
 from oat_trusted_filter.backend.api.routes import ROUTES
@@ -109,4 +110,4 @@ def defaults(routes: Iterable[Route]) -> list[policy.RuleDefault]:
 
 def list_rules() -> list[policy.RuleDefault]:
     """All rules, for the sample generator."""
-    return defaults(ROUTES)
+    return defaults((*ROUTES, *OAT_ROUTES))

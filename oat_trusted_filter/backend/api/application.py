@@ -11,6 +11,7 @@
 # under the License.
 """The WSGI application: routes to handlers, errors to problem documents."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -21,11 +22,14 @@ from oat_trusted_filter.backend.api import problems, queries
 from oat_trusted_filter.backend.api.access import Access
 from oat_trusted_filter.backend.api.keystone import WithKeystone
 from oat_trusted_filter.backend.api.measures import Measures
+from oat_trusted_filter.backend.api.oat_compat import callers, errors
+from oat_trusted_filter.backend.api.oat_compat.routes import OAT_ROUTES, paths_of
 from oat_trusted_filter.backend.api.problems import Problem
 from oat_trusted_filter.backend.api.proxy import BehindProxies
 from oat_trusted_filter.backend.api.request_id import RequestIds
 from oat_trusted_filter.backend.api.routes import ROUTES, Route
 from oat_trusted_filter.backend.api.service import Service
+from oat_trusted_filter.backend.store.credentials import Holder
 
 LOG = logging.getLogger(__name__)
 
@@ -42,12 +46,17 @@ def make_application(
     refusals = _Refusals(service.measures)
     app.add_error_handler(Exception, refusals.on_error)
     app.add_error_handler(falcon.HTTPError, refusals.on_http_error)
-    resources: dict[str, _Resource] = {}
+    resources: dict[str, _Resource] = defaultdict(_Resource)
     table = tuple(routes)
-    access = Access(table, service.settings.conf)
+    access = Access((*table, *OAT_ROUTES), service.settings.conf)
     for route in table:
-        resource = resources.setdefault(route.path, _Resource())
-        setattr(resource, f"on_{route.method.lower()}", _responder(service, access, route))
+        respond = _responder(service, access, route, service.authenticator.holder)
+        setattr(resources[route.path], f"on_{route.method.lower()}", respond)
+    if service.settings.oat_compat is not None:
+        for route in OAT_ROUTES:
+            respond = _responder(service, access, route, callers.OatCallers(service).holder)
+            for path in paths_of(route):
+                setattr(resources[path], f"on_{route.method.lower()}", respond)
     for path, resource in resources.items():
         app.add_route(path, resource)
     settings = service.settings
@@ -60,7 +69,9 @@ class _Resource:
     """What falcon looks for the methods of a path in."""
 
 
-def _responder(service: Service, access: Access, route: Route) -> Callable[..., None]:
+def _responder(
+    service: Service, access: Access, route: Route, holder: Callable[[falcon.Request], Holder]
+) -> Callable[..., None]:
     limit = None if route.limit is None else service.limits[route.limit]
     seconds = service.measures.seconds.labels(route.name)
 
@@ -72,7 +83,7 @@ def _responder(service: Service, access: Access, route: Route) -> Callable[..., 
         if limit is not None:
             limit.count(req)
         if route.role is not None:
-            req.context.holder = service.authenticator.holder(req)
+            req.context.holder = holder(req)
             access.check(req.context.holder, route)
         if route.query is not None:
             req.context.query = queries.read(req, route.query)
@@ -117,7 +128,11 @@ class _Refusals:
     def _answer(self, req: falcon.Request, resp: falcon.Response, problem: Problem) -> None:
         self._measures.refusals.labels(problem.code).inc()
         resp.status = problem.status
-        resp.content_type = problems.CONTENT_TYPE
         resp.set_header("Cache-Control", "no-store")
         resp.set_headers(problem.headers)
-        resp.data = problem.document(req.context.request_id)
+        if errors.answers(req):
+            resp.content_type = errors.CONTENT_TYPE
+            resp.data = errors.document(problem)
+        else:
+            resp.content_type = problems.CONTENT_TYPE
+            resp.data = problem.document(req.context.request_id)

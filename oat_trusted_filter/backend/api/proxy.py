@@ -51,7 +51,7 @@ class BehindProxies:
     def _believe(self, environ: dict[str, Any], said: dict[str, str]) -> None:
         for address in reversed(said.get("HTTP_X_FORWARDED_FOR", "").split(",")):
             text = address.strip().strip("[]")
-            if _address(text) is None:
+            if address_of(text) is None:
                 break
             environ["REMOTE_ADDR"] = text
             if not self._ours(text):
@@ -72,11 +72,12 @@ class BehindProxies:
             environ["HTTP_CLIENT_CERT"] = said["HTTP_CLIENT_CERT"]
 
     def _ours(self, text: str) -> bool:
-        address = _address(text)
+        address = address_of(text)
         return address is not None and any(address in network for network in self._proxies)
 
 
-def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+def address_of(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The address a text is; None: it is none."""
     try:
         address = ipaddress.ip_address(text)
     except ValueError:

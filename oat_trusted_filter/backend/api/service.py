@@ -22,6 +22,7 @@ from oat_trusted_filter.backend.api.boot_logs import BootLogs
 from oat_trusted_filter.backend.api.challenge import Challenges
 from oat_trusted_filter.backend.api.limits import Limit
 from oat_trusted_filter.backend.api.measures import Measures
+from oat_trusted_filter.backend.api.oat_compat.names import NameBook
 from oat_trusted_filter.backend.api.rule_changer import RuleChanger
 from oat_trusted_filter.backend.api.rules import RulesBook
 from oat_trusted_filter.backend.api.snapshots import Snapshots
@@ -56,6 +57,7 @@ class Service:
     rules: RulesBook
     rule_changer: RuleChanger
     snapshots: Snapshots
+    names: NameBook
     signing: Signing
     tags: TagBook
     limits: Mapping[str, Limit]
@@ -94,6 +96,7 @@ def make_service(
         snapshots=Snapshots(
             store, tags, lease=settings.verdict_lease, lifetime=settings.verdict_lifetime
         ),
+        names=NameBook(store),
         signing=signing,
         tags=tags,
         limits={

@@ -1,0 +1,34 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""The routes of OpenAttestation, which are served beside ``/v1`` if ``[oat_compat]`` says so."""
+
+from oat_trusted_filter.backend.api.oat_compat import pollhosts
+from oat_trusted_filter.backend.api.oat_compat.errors import ROOTS
+from oat_trusted_filter.backend.api.route import Route
+from oat_trusted_filter.backend.store.credentials import SERVICE
+
+_ATTESTATION = "/AttestationService/resources"
+
+#: By their path in OpenAttestation 1.6 and newer.
+OAT_ROUTES = (
+    Route(
+        "POST", f"{_ATTESTATION}/PollHosts", SERVICE, pollhosts.poll,
+        body=pollhosts.PollBody, reply=pollhosts.PollReply, regional=True,
+    ),
+)  # fmt: skip
+
+
+def paths_of(route: Route) -> tuple[str, ...]:
+    """Where a route is: PollHosts is under every root, for its clients differ in theirs."""
+    if route.handler is pollhosts.poll:
+        return tuple(f"{root}/PollHosts" for root in ROOTS)
+    return (route.path,)

@@ -1,0 +1,56 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""Options of the interface of OpenAttestation, group ``[oat_compat]``."""
+
+from oslo_config import cfg
+
+GROUP = cfg.OptGroup(
+    "oat_compat",
+    title="The interface of OpenAttestation 1.x and 2.x",
+    help="For clients that were written for OpenAttestation: old schedulers, oVirt, CommandTool.",
+)
+
+OPTS: list[cfg.Opt] = [
+    cfg.BoolOpt(
+        "enabled",
+        default=False,
+        help="""
+Serve the interface of OpenAttestation beside ``/v1``, at the same address and port. Turn it on only
+for clients that cannot use ``/v1``: most of them carry no credential, so that all there is to know
+them by is their address.
+""",
+    ),
+    cfg.ListOpt(
+        "pollhosts_from",
+        default=[],
+        help="""
+Addresses or networks, such as ``192.0.2.10,2001:db8::/64``, from which PollHosts is answered
+without a credential: those of oVirt engines and old schedulers. Whoever can use such an address
+learns whether hosts are trusted, and can do nothing else. All other callers need a token of
+``oat-manage token create`` in ``x-auth-blob`` (``attestation_auth_blob`` of the old filter), or a
+credential of ``/v1``.
+
+Behind a proxy that is not among ``[api] proxies`` every client has the address of the proxy.
+""",
+    ),
+    cfg.FloatOpt(
+        "client_cache",
+        default=60.0,
+        min=1.0,
+        max=3600.0,
+        help="""
+Seconds for which clients use an answer to PollHosts, counted from its ``vtime``:
+``attestation_auth_timeout`` of the old filter. A verdict that ends sooner than that is answered
+with a ``vtime`` that is so much earlier that the client forgets it when it ends.
+""",
+    ),
+]
