@@ -66,6 +66,7 @@ def test_every_route_of_an_operator_says_so():
         "GET /healthcheck",
         "GET /.well-known/jwks.json",
         "GET /v1/openapi.json",
+        "GET /v1/authorities",
         "POST /v1/enrolments",
         "PUT /v1/enrolments/{number}",
         "POST /v1/challenges",
