@@ -99,7 +99,7 @@ def test_E3_no_host_passes_and_in_time(trusted_filter, backend, log, fault):
     backend.fault = fault
     assert timed_pass(trusted_filter) == []
     refused_with_a_word(log, ": ")
-    assert len(backend.requests) == 1
+    assert len(backend.requests) <= 1
     assert timed_pass(trusted_filter, extra_specs={}) == list(NAMES)
 
 
