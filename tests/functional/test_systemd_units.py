@@ -105,9 +105,11 @@ def machine(tmp_path):
     ours.mkdir(parents=True)
     for name in UNITS:
         shutil.copy(ETC / "systemd" / name, ours)
-        program = root / Unit(name).words("ExecStart")[0].removeprefix("/")
-        program.parent.mkdir(parents=True, exist_ok=True)
-        program.touch(0o755)
+        for option in ("ExecStart", "ExecReload"):
+            for command in Unit(name).all(option):
+                program = root / command.split()[0].removeprefix("/")
+                program.parent.mkdir(parents=True, exist_ok=True)
+                program.touch(0o755)
     return root
 
 
