@@ -128,10 +128,14 @@ class RequestFilter:
 
     def _observes(self, ctxt: Any, spec_obj: Any) -> bool:
         default = self._settings.observe
+        hosts = _names(spec_obj, "force_hosts")
+        if not hosts:
+            # A zone "nova::NODE" names no host, and aggregates are made of hosts.
+            return default
         try:
             return all(
                 observes(objects.AggregateList.get_by_host(ctxt, host), default=default)
-                for host in _names(spec_obj, "force_hosts")
+                for host in hosts
             )
         except Exception:
             LOG.exception("the aggregates of a forced host are not known")

@@ -15,7 +15,7 @@
 server gives neither leases nor deadlines, so the driver's own count: an answer may be used for
 ``attestation_auth_timeout`` seconds from the moment it was asked for. A level that the server says
 is older than the answer (``vtime``) has that much less; both moments are by the server's own clock,
-so clocks that differ do no harm.
+so clocks that differ do no harm. Without both of them the age is not known, and so is the host.
 """
 
 import datetime
@@ -44,6 +44,8 @@ from oat_trusted_filter.client.verdicts import (
 DEFAULT_ROOT = "/OpenAttestationWebServices/V1.0"
 #: Hosts in one request: such servers ask all hosts of a request before they answer.
 CHUNK = 1000
+#: Seconds by which ``vtime`` may be ahead of the answer, for other parts of a server write it.
+_AHEAD = 60.0
 
 
 class PollHostsDriver(AttestationDriver):
@@ -133,7 +135,7 @@ class PollHostsDriver(AttestationDriver):
             raise BadReply("reply-invalid", "the reply to PollHosts has no list of hosts")
         asked = set(names)
         found = [_read(item) for item in body["hosts"]]
-        now = _date(headers) or max((when for _, _, when in found if when), default=None)
+        now = _date(headers)
         for name, level, when in found:
             if name not in asked:
                 continue
@@ -143,8 +145,15 @@ class PollHostsDriver(AttestationDriver):
             elif when is None or now is None:
                 yield VerdictRecord(self._region, name, UNKNOWN, "pollhosts-vtime"), 0.0
             else:
-                age = max((now - when).total_seconds(), 0.0)
-                yield VerdictRecord(self._region, name, level, f"pollhosts-{level}"), age
+                age = (now - when).total_seconds()
+                if age < -_AHEAD:
+                    # Local time, say: how old it is nobody knows.
+                    yield VerdictRecord(self._region, name, UNKNOWN, "pollhosts-vtime"), 0.0
+                else:
+                    yield (
+                        VerdictRecord(self._region, name, level, f"pollhosts-{level}"),
+                        max(age, 0.0),
+                    )
 
     def close(self) -> None:
         """Close idle connections."""

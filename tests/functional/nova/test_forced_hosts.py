@@ -36,6 +36,14 @@ def test_E5_old_filter_a_zone_with_a_host_bypasses_it(nova):
     assert "not as the flavor asks for in trust" in server.fault
 
 
+def test_E5_a_zone_with_a_node_alone_bypasses_the_filter_as_well(nova):
+    with nova.new_log() as lines:
+        server = nova.cloud.create_server(nova.trusted, zone=f"nova::{BAD[0]}")
+    assert server.refused
+    assert f"forced host {BAD[0]} is refused: node {BAD[0]} is untrusted" in "\n".join(lines)
+    assert nova.cloud.create_server(nova.trusted, zone=f"nova::{GOOD[0]}").host == GOOD[0]
+
+
 def test_a_zone_with_a_trusted_host_is_let_through(nova):
     assert nova.cloud.create_server(nova.trusted, zone=f"nova:{GOOD[0]}").host == GOOD[0]
 

@@ -110,9 +110,7 @@ def test_an_answer_has_the_lifetime_of_the_driver_whatever_the_clocks_say(server
     assert not snapshot.usable(answer.sent_at + LIFETIME + 1)
 
 
-@pytest.mark.parametrize("date", [True, False])
-def test_E2_a_level_that_is_older_ends_earlier(server, driver, date):
-    server.date = date
+def test_E2_a_level_that_is_older_ends_earlier(server, driver):
     server.levels = {"new": "trusted", "old": "trusted", "gone": "trusted"}
     server.vtime = {
         "old": "2016-02-29T22:28:46.000+0000",
@@ -132,7 +130,14 @@ def test_the_time_as_c_writes_it(server, driver):
     assert round(lapse.seconds) == 30
 
 
-@pytest.mark.parametrize("vtime", [None, 5, "yesterday"])
+def test_E7_without_a_date_nobody_knows_how_old_a_level_is(server, driver):
+    server.date = False
+    server.levels = {"a": "trusted"}
+    answer = driver.get_verdicts(None, None, names={"a"}, timeout=5.0)
+    assert levels(answer) == {"a": "unknown"}
+
+
+@pytest.mark.parametrize("vtime", [None, 5, "yesterday", "2016-03-01T06:29:26.000+0000"])
 def test_a_level_without_a_time_counts_for_nothing(server, driver, vtime):
     server.levels = {"a": "trusted"}
     server.vtime = {"a": vtime}
