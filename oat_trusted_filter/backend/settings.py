@@ -49,6 +49,7 @@ class OatCompat:
     """What the configuration says about the interface of OpenAttestation."""
 
     pollhosts_from: tuple[Network, ...] = ()
+    readers_from: tuple[Network, ...] = ()
     client_cache: float = 60.0
 
 
@@ -175,6 +176,7 @@ def _oat_compat(conf: cfg.ConfigOpts) -> OatCompat | None:
         return None
     return OatCompat(
         pollhosts_from=_networks("[oat_compat] pollhosts_from", group.pollhosts_from),
+        readers_from=_networks("[oat_compat] readers_from", group.readers_from),
         client_cache=group.client_cache,
     )
 

@@ -42,6 +42,15 @@ credential of ``/v1``.
 Behind a proxy that is not among ``[api] proxies`` every client has the address of the proxy.
 """,
     ),
+    cfg.ListOpt(
+        "readers_from",
+        default=[],
+        help="""
+Addresses or networks from which everything this interface shows is readable without a credential:
+where operators use CommandTool. Besides PollHosts these are the hosts, their trust and location,
+and the reference values. Nobody can change anything through this interface.
+""",
+    ),
     cfg.FloatOpt(
         "client_cache",
         default=60.0,

@@ -43,7 +43,7 @@ def make_application(
     """
     app = falcon.App(middleware=[RequestIds()])
     app.req_options.strip_url_path_trailing_slash = False
-    refusals = _Refusals(service.measures)
+    refusals = _Refusals(service.measures, oat=service.settings.oat_compat is not None)
     app.add_error_handler(Exception, refusals.on_error)
     app.add_error_handler(falcon.HTTPError, refusals.on_http_error)
     resources: dict[str, _Resource] = defaultdict(_Resource)
@@ -95,8 +95,9 @@ def _responder(
 class _Refusals:
     """Answers with a problem document whatever went wrong, and counts it."""
 
-    def __init__(self, measures: Measures) -> None:
+    def __init__(self, measures: Measures, *, oat: bool) -> None:
         self._measures = measures
+        self._oat = oat
 
     def on_error(
         self, req: falcon.Request, resp: falcon.Response, error: Exception, params: Any
@@ -122,6 +123,8 @@ class _Refusals:
             problem = Problem(
                 "request-invalid", error.description or error.title, status=error.status_code
             )
+        if self._oat and errors.answers(req):
+            problem = errors.not_served(req, problem)
         problem.headers.update(error.headers or {})
         self._answer(req, resp, problem)
 
@@ -130,7 +133,7 @@ class _Refusals:
         resp.status = problem.status
         resp.set_header("Cache-Control", "no-store")
         resp.set_headers(problem.headers)
-        if errors.answers(req):
+        if self._oat and errors.answers(req):
             resp.content_type = errors.CONTENT_TYPE
             resp.data = errors.document(problem)
         else:

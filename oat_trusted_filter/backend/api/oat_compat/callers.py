@@ -21,7 +21,7 @@ from oat_trusted_filter.backend.api.proxy import address_of
 from oat_trusted_filter.backend.api.service import Service
 from oat_trusted_filter.backend.settings import OatCompat
 from oat_trusted_filter.backend.store import credentials
-from oat_trusted_filter.backend.store.credentials import SERVICE, Holder
+from oat_trusted_filter.backend.store.credentials import READER, SERVICE, Holder
 
 
 class OatCallers:
@@ -29,7 +29,8 @@ class OatCallers:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._compat = service.settings.oat_compat or OatCompat()
+        compat = service.settings.oat_compat or OatCompat()
+        self._roles = ((READER, compat.readers_from), (SERVICE, compat.pollhosts_from))
 
     def holder(self, req: falcon.Request) -> Holder:
         """Who has sent the request.
@@ -41,10 +42,10 @@ class OatCallers:
         if known is not None:
             return known
         address = address_of(req.env.get("REMOTE_ADDR", ""))
-        if address is not None and any(
-            address in network for network in self._compat.pollhosts_from
-        ):
-            return Holder(f"address {address}", frozenset({SERVICE}))
+        if address is not None:
+            for role, networks in self._roles:
+                if any(address in network for network in networks):
+                    return Holder(f"address {address}", frozenset({role}))
         if blob:
             raise Problem("credential-wrong", "x-auth-blob is no token of this service")
         return self._service.authenticator.holder(req)

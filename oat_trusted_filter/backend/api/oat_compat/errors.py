@@ -18,12 +18,11 @@ from oat_trusted_filter.backend.api.problems import Problem
 
 CONTENT_TYPE = "application/json"
 
+ATTESTATION = "/AttestationService/resources"
+WHITE_LISTS = "/WLMService/resources"
 #: Where OpenAttestation 1.5 had its services, and where 1.6 and newer had them.
-ROOTS = (
-    "/OpenAttestationWebServices/V1.0",
-    "/AttestationService/resources",
-    "/WLMService/resources",
-)
+ROOTS = ("/OpenAttestationWebServices/V1.0", ATTESTATION, WHITE_LISTS)
+_TAG_CERTIFICATES = ("assetTagCert", "tag-certificate", "tag-kv-attributes")
 
 #: What a client has asked for in a way nobody can make sense of, and faults of the service.
 SYSTEM_ERROR = "SYSTEM_ERROR"
@@ -31,9 +30,37 @@ _OF_THE_REQUEST = 400
 _OF_THE_SERVICE = 500
 
 
+class OatError(Problem):
+    """A refusal that OpenAttestation knew.
+
+    :param name: of its error, as ``AS_HOST_NOT_FOUND``.
+    :param message: a sentence for people.
+    """
+
+    def __init__(self, name: str, message: str) -> None:
+        super().__init__(name, message, status=_OF_THE_REQUEST)
+
+
 def answers(req: falcon.Request) -> bool:
     """Whether a path is one of OpenAttestation."""
     return any(req.path.startswith(f"{root}/") for root in ROOTS)
+
+
+def not_served(req: falcon.Request, problem: Problem) -> Problem:
+    """What to say of a path or a method of OpenAttestation that there is not.
+
+    :param problem: what is said of any other.
+    """
+    path = req.path.removeprefix(f"{ATTESTATION}/")
+    if path.startswith(_TAG_CERTIFICATES):
+        return OatError(
+            "AS_INVALID_ASSET_TAG_CERTIFICATE",
+            "This service has no tag certificates; tags are assigned with oat tag assign.",
+        )
+    if problem.code == "method-not-allowed" and req.method != "GET":
+        instead = "oat reference and oat policy" if path == req.path else "oat host"
+        return Problem(problem.code, f"{problem.detail}; use {instead}")
+    return problem
 
 
 def document(problem: Problem) -> bytes:
@@ -42,7 +69,9 @@ def document(problem: Problem) -> bytes:
     Refusals OpenAttestation did not know, such as a missing credential, have the codes of ``/v1``
     in the spelling of those of OpenAttestation: ``CREDENTIAL_MISSING``.
     """
-    if problem.status in (_OF_THE_REQUEST, _OF_THE_SERVICE):
+    if isinstance(problem, OatError):
+        code, message = problem.code, problem.detail
+    elif problem.status in (_OF_THE_REQUEST, _OF_THE_SERVICE):
         code, message = SYSTEM_ERROR, f"System error: {problem.detail}"
     else:
         code, message = problem.code.upper().replace("-", "_"), problem.detail

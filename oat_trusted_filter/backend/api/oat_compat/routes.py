@@ -11,19 +11,25 @@
 # under the License.
 """The routes of OpenAttestation, which are served beside ``/v1`` if ``[oat_compat]`` says so."""
 
-from oat_trusted_filter.backend.api.oat_compat import pollhosts
-from oat_trusted_filter.backend.api.oat_compat.errors import ROOTS
+from oat_trusted_filter.backend.api.oat_compat import mles, oat_hosts, pollhosts
+from oat_trusted_filter.backend.api.oat_compat.errors import ATTESTATION, ROOTS, WHITE_LISTS
 from oat_trusted_filter.backend.api.route import Route
-from oat_trusted_filter.backend.store.credentials import SERVICE
-
-_ATTESTATION = "/AttestationService/resources"
+from oat_trusted_filter.backend.store.credentials import READER, SERVICE
 
 #: By their path in OpenAttestation 1.6 and newer.
 OAT_ROUTES = (
     Route(
-        "POST", f"{_ATTESTATION}/PollHosts", SERVICE, pollhosts.poll,
+        "POST", f"{ATTESTATION}/PollHosts", SERVICE, pollhosts.poll,
         body=pollhosts.PollBody, reply=pollhosts.PollReply, regional=True,
     ),
+    Route("GET", f"{ATTESTATION}/hosts", READER, oat_hosts.index, regional=True),
+    Route("GET", f"{ATTESTATION}/hosts/trust", READER, oat_hosts.show_trust, regional=True),
+    Route("GET", f"{ATTESTATION}/hosts/location", READER, oat_hosts.show_location, regional=True),
+    Route("GET", f"{WHITE_LISTS}/oem", READER, mles.index_oems),
+    Route("GET", f"{WHITE_LISTS}/os", READER, mles.index_systems),
+    Route("GET", f"{WHITE_LISTS}/mles", READER, mles.index),
+    Route("GET", f"{WHITE_LISTS}/mles/manifest", READER, mles.show),
+    Route("GET", f"{WHITE_LISTS}/mles/source", READER, mles.show_source),
 )  # fmt: skip
 
 

@@ -1,0 +1,174 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""Hosts as OpenAttestation shows them, and its word about one of them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import falcon
+import msgspec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from oat_trusted_filter.backend.api.exchange import answer
+from oat_trusted_filter.backend.api.oat_compat.asked import asked
+from oat_trusted_filter.backend.api.oat_compat.errors import OatError
+from oat_trusted_filter.backend.api.oat_compat.mles import (
+    BIOS,
+    FIRMWARE_PCRS,
+    VMM,
+    Mle,
+    mles_named,
+)
+from oat_trusted_filter.backend.api.rules import Rules
+from oat_trusted_filter.backend.api.service import Service
+from oat_trusted_filter.backend.api.snapshots import TRUSTED
+from oat_trusted_filter.backend.appraisal.records import Finding
+from oat_trusted_filter.backend.store import hosts, listing, tags
+from oat_trusted_filter.backend.store.hosts import APPROVED, Host
+from oat_trusted_filter.backend.store.listing import ListedHost, ListedVerdict, Wanted
+from oat_trusted_filter.backend.store.tags import StoredRecord
+from oat_trusted_filter.tcg.public import parse_public
+
+#: The tag that says where a host is.
+LOCATION_TAG = "location"
+_UNKNOWN = "unknown"
+
+
+def index(service: Service, req: falcon.Request, resp: falcon.Response) -> None:
+    """The hosts that take part, with a text in their name."""
+    text = asked(req).get("searchCriteria", "")
+    service.snapshots.settle(service.clock())
+    wanted = Wanted(region=req.context.holder.region, state=APPROVED)
+    with service.store.read() as connection:
+        known = service.rules.now(connection)
+        records = {(item.region, item.host): item for item in tags.records(connection)}
+        found = [item for item in listing.everything(connection, wanted) if text in item.host.host]
+    shown = []
+    for item in found:
+        record = records.get((item.host.region, item.host.host))
+        shown.append(_document(known, item, _tags(service, item, record).get(LOCATION_TAG)))
+    answer(resp, shown)
+
+
+def show_trust(service: Service, req: falcon.Request, resp: falcon.Response) -> None:
+    """Whether firmware and system of a host are as they should be."""
+    name, found, of_host = _asked_about(service, req)
+    verdict = found.verdict
+    if verdict is None or verdict.level == _UNKNOWN:
+        raise OatError(
+            "AS_HOST_TRUST_ERROR", f"The trust of host '{name}' is not known: {_why(verdict)}"
+        )
+    bios, vmm = _parts(verdict)
+    trust = {
+        "bios": bios,
+        "vmm": vmm,
+        "location": LOCATION_TAG in of_host,
+        "asset_tag": bool(of_host),
+    }
+    answer(resp, {"hostname": name, "trust": trust})
+
+
+def show_location(service: Service, req: falcon.Request, resp: falcon.Response) -> None:
+    """Where a host is, by its tag of that name."""
+    _, _, of_host = _asked_about(service, req)
+    answer(resp, {"location": of_host.get(LOCATION_TAG), "white_list_value": ""})
+
+
+def _asked_about(
+    service: Service, req: falcon.Request
+) -> tuple[str, ListedHost, Mapping[str, str]]:
+    """The name as it was asked about, the host, and the tags that count for it.
+
+    :raises OatError: ``AS_MISSING_INPUT`` or ``AS_HOST_NOT_FOUND``.
+    """
+    name = asked(req).get("hostName")
+    if not name:
+        raise OatError("AS_MISSING_INPUT", "Missing or invalid input 'hostName'.")
+    names = service.names.current(service.snapshots.settle(service.clock()))
+    meant = names.find(name, req.context.holder.region)
+    with service.store.read() as connection:
+        of_name = [] if meant is None else hosts.named(connection, meant.region, meant.host)
+        approved = next((host for host in of_name if host.state == APPROVED), None)
+        found = None if approved is None else listing.one(connection, approved.id)
+        if found is None:
+            raise OatError("AS_HOST_NOT_FOUND", f"Host '{name}' not found.")
+        record = tags.record_of(connection, found.host.id)
+    return name, found, _tags(service, found, record)
+
+
+def _tags(service: Service, found: ListedHost, stored: StoredRecord | None) -> Mapping[str, str]:
+    """The tags of a trusted host; of any other nobody vouches for the machine."""
+    if found.verdict is None or found.verdict.level != TRUSTED:
+        return {}
+    record = service.tags.reader.in_force(stored, service.clock())
+    return {} if record is None else record.claims.tags
+
+
+def _findings(verdict: ListedVerdict) -> list[Finding]:
+    found = msgspec.json.decode(verdict.findings, type=list[Finding])
+    return [finding for finding in found if finding.severity == "error"]
+
+
+def _why(verdict: ListedVerdict | None) -> str:
+    messages = [] if verdict is None else [finding.message for finding in _findings(verdict)]
+    return messages[0] if messages else "it has proven nothing"
+
+
+def _parts(verdict: ListedVerdict) -> tuple[bool, bool]:
+    """Whether firmware and system are good; a finding that is about no PCR is about both."""
+    if verdict.level == TRUSTED:
+        return True, True
+    blamed = [finding.pcr for finding in _findings(verdict)]
+    bios = bool(blamed) and all(pcr is not None and pcr not in FIRMWARE_PCRS for pcr in blamed)
+    vmm = bool(blamed) and all(pcr is not None and pcr in FIRMWARE_PCRS for pcr in blamed)
+    return bios, vmm
+
+
+def _document(known: Rules, found: ListedHost, location: str | None) -> dict[str, Any]:
+    """A TxtHostRecord. Agents dial in, so there is no address and no port to tell."""
+    bios, vmm = _matched(known, found.verdict)
+    return {
+        "HostName": found.host.host,
+        "IPAddress": None,
+        "Port": None,
+        "BIOS_Name": bios and bios.reference.name,
+        "BIOS_Version": bios and bios.version,
+        "BIOS_Oem": bios and bios.reference.kind,
+        "VMM_Name": vmm and vmm.reference.name,
+        "VMM_Version": vmm and vmm.version,
+        "VMM_OSName": vmm and vmm.reference.kind,
+        "VMM_OSVersion": vmm and "",
+        "AddOn_Connection_String": None,
+        "Description": None,
+        "Email": None,
+        "Location": location,
+        "AIK_Certificate": None,
+        "AIK_PublicKey": _public_key(found.host),
+        "AIK_SHA1": None,
+    }
+
+
+def _matched(known: Rules, verdict: ListedVerdict | None) -> tuple[Mle | None, Mle | None]:
+    """The MLEs that firmware and system of a host were found to be; None: none that is known."""
+    names = [] if verdict is None else msgspec.json.decode(verdict.reference_sets, type=list[str])
+    found: dict[str, Mle] = {}
+    for name in names:
+        for mle in mles_named(known, name):
+            found.setdefault(mle.type, mle)
+    return found.get(BIOS), found.get(VMM)
+
+
+def _public_key(host: Host) -> str | None:
+    if host.ak_public is None:
+        return None
+    key = parse_public(host.ak_public).key
+    return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
