@@ -47,8 +47,8 @@ Behind a proxy that is not among ``[api] proxies`` every client has the address 
         default=[],
         help="""
 Addresses or networks from which everything this interface shows is readable without a credential:
-where operators use CommandTool. Besides PollHosts these are the hosts, their trust and location,
-and the reference values. Nobody can change anything through this interface.
+where operators use CommandTool. Besides PollHosts these are hosts, their trust, location and
+reports, and the reference values. Nobody can change anything through this interface.
 """,
     ),
     cfg.FloatOpt(

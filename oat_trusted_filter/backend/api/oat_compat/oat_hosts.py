@@ -61,7 +61,8 @@ def index(service: Service, req: falcon.Request, resp: falcon.Response) -> None:
 
 def show_trust(service: Service, req: falcon.Request, resp: falcon.Response) -> None:
     """Whether firmware and system of a host are as they should be."""
-    name, found, of_host = _asked_about(service, req)
+    name = asked_name(req)
+    found, of_host = named(service, req, name)
     verdict = found.verdict
     if verdict is None or verdict.level == _UNKNOWN:
         raise OatError(
@@ -79,20 +80,28 @@ def show_trust(service: Service, req: falcon.Request, resp: falcon.Response) -> 
 
 def show_location(service: Service, req: falcon.Request, resp: falcon.Response) -> None:
     """Where a host is, by its tag of that name."""
-    _, _, of_host = _asked_about(service, req)
+    _, of_host = named(service, req, asked_name(req))
     answer(resp, {"location": of_host.get(LOCATION_TAG), "white_list_value": ""})
 
 
-def _asked_about(
-    service: Service, req: falcon.Request
-) -> tuple[str, ListedHost, Mapping[str, str]]:
-    """The name as it was asked about, the host, and the tags that count for it.
+def asked_name(req: falcon.Request) -> str:
+    """The host that is asked about.
 
-    :raises OatError: ``AS_MISSING_INPUT`` or ``AS_HOST_NOT_FOUND``.
+    :raises OatError: ``AS_MISSING_INPUT``.
     """
     name = asked(req).get("hostName")
     if not name:
         raise OatError("AS_MISSING_INPUT", "Missing or invalid input 'hostName'.")
+    return name
+
+
+def named(
+    service: Service, req: falcon.Request, name: str
+) -> tuple[ListedHost, Mapping[str, str]]:
+    """The host of a name, and the tags that count for it.
+
+    :raises OatError: ``AS_HOST_NOT_FOUND``.
+    """
     names = service.names.current(service.snapshots.settle(service.clock()))
     meant = names.find(name, req.context.holder.region)
     with service.store.read() as connection:
@@ -102,7 +111,7 @@ def _asked_about(
         if found is None:
             raise OatError("AS_HOST_NOT_FOUND", f"Host '{name}' not found.")
         record = tags.record_of(connection, found.host.id)
-    return name, found, _tags(service, found, record)
+    return found, _tags(service, found, record)
 
 
 def _tags(service: Service, found: ListedHost, stored: StoredRecord | None) -> Mapping[str, str]:
@@ -113,13 +122,14 @@ def _tags(service: Service, found: ListedHost, stored: StoredRecord | None) -> M
     return {} if record is None else record.claims.tags
 
 
-def _findings(verdict: ListedVerdict) -> list[Finding]:
+def errors_of(verdict: ListedVerdict) -> list[Finding]:
+    """The findings that cost a host its trust."""
     found = msgspec.json.decode(verdict.findings, type=list[Finding])
     return [finding for finding in found if finding.severity == "error"]
 
 
 def _why(verdict: ListedVerdict | None) -> str:
-    messages = [] if verdict is None else [finding.message for finding in _findings(verdict)]
+    messages = [] if verdict is None else [finding.message for finding in errors_of(verdict)]
     return messages[0] if messages else "it has proven nothing"
 
 
@@ -127,7 +137,7 @@ def _parts(verdict: ListedVerdict) -> tuple[bool, bool]:
     """Whether firmware and system are good; a finding that is about no PCR is about both."""
     if verdict.level == TRUSTED:
         return True, True
-    blamed = [finding.pcr for finding in _findings(verdict)]
+    blamed = [finding.pcr for finding in errors_of(verdict)]
     bios = bool(blamed) and all(pcr is not None and pcr not in FIRMWARE_PCRS for pcr in blamed)
     vmm = bool(blamed) and all(pcr is not None and pcr in FIRMWARE_PCRS for pcr in blamed)
     return bios, vmm
@@ -135,7 +145,8 @@ def _parts(verdict: ListedVerdict) -> tuple[bool, bool]:
 
 def _document(known: Rules, found: ListedHost, location: str | None) -> dict[str, Any]:
     """A TxtHostRecord. Agents dial in, so there is no address and no port to tell."""
-    bios, vmm = _matched(known, found.verdict)
+    names = "[]" if found.verdict is None else found.verdict.reference_sets
+    bios, vmm = matched(known, names)
     return {
         "HostName": found.host.host,
         "IPAddress": None,
@@ -157,11 +168,13 @@ def _document(known: Rules, found: ListedHost, location: str | None) -> dict[str
     }
 
 
-def _matched(known: Rules, verdict: ListedVerdict | None) -> tuple[Mle | None, Mle | None]:
-    """The MLEs that firmware and system of a host were found to be; None: none that is known."""
-    names = [] if verdict is None else msgspec.json.decode(verdict.reference_sets, type=list[str])
+def matched(known: Rules, reference_sets: str) -> tuple[Mle | None, Mle | None]:
+    """The MLEs that firmware and system of a host were found to be; None: none that is known.
+
+    :param reference_sets: names, JSON.
+    """
     found: dict[str, Mle] = {}
-    for name in names:
+    for name in msgspec.json.decode(reference_sets, type=list[str]):
         for mle in mles_named(known, name):
             found.setdefault(mle.type, mle)
     return found.get(BIOS), found.get(VMM)

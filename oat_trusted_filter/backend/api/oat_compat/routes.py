@@ -11,10 +11,12 @@
 # under the License.
 """The routes of OpenAttestation, which are served beside ``/v1`` if ``[oat_compat]`` says so."""
 
-from oat_trusted_filter.backend.api.oat_compat import mles, oat_hosts, pollhosts
+from oat_trusted_filter.backend.api.oat_compat import mles, oat_hosts, oat_reports, pollhosts
 from oat_trusted_filter.backend.api.oat_compat.errors import ATTESTATION, ROOTS, WHITE_LISTS
 from oat_trusted_filter.backend.api.route import Route
 from oat_trusted_filter.backend.store.credentials import READER, SERVICE
+
+_REPORTS = f"{ATTESTATION}/hosts/reports"
 
 #: By their path in OpenAttestation 1.6 and newer.
 OAT_ROUTES = (
@@ -25,6 +27,12 @@ OAT_ROUTES = (
     Route("GET", f"{ATTESTATION}/hosts", READER, oat_hosts.index, regional=True),
     Route("GET", f"{ATTESTATION}/hosts/trust", READER, oat_hosts.show_trust, regional=True),
     Route("GET", f"{ATTESTATION}/hosts/location", READER, oat_hosts.show_location, regional=True),
+    Route("GET", f"{_REPORTS}/trust", READER, oat_reports.trust, regional=True),
+    Route("GET", f"{_REPORTS}/manifest", READER, oat_reports.manifest, regional=True),
+    Route("GET", f"{_REPORTS}/attestation", READER, oat_reports.attestation, regional=True),
+    Route(
+        "GET", f"{_REPORTS}/attestationreport", READER, oat_reports.attestation_log, regional=True,
+    ),
     Route("GET", f"{WHITE_LISTS}/oem", READER, mles.index_oems),
     Route("GET", f"{WHITE_LISTS}/os", READER, mles.index_systems),
     Route("GET", f"{WHITE_LISTS}/mles", READER, mles.index),
