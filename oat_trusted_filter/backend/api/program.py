@@ -88,14 +88,7 @@ def run(argv: Sequence[str]) -> int:
         log_level=LogLevels.warning,
         log_dictconfig={"loggers": {"_granian": {}, "granian.access": {"propagate": False}}},
     )
-    server.on_startup(
-        functools.partial(
-            announce_when_serving,
-            address,
-            settings.port,
-            lambda: len(server.wrks) == server.workers,
-        )
-    )
+    server.on_startup(functools.partial(announce_when_serving, address, settings.port))
     server.on_startup(lambda: signal.signal(signal.SIGHUP, _reloader(server, argv)))
     server.on_shutdown(notify.stopping)
     # Setting up the log of the server has taken the handlers of ours away.

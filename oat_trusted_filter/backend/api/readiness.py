@@ -12,12 +12,12 @@
 """Telling the service manager that the service answers."""
 
 import http.client
+import os
 import ssl
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 
 from oslo_log import log as logging
 
@@ -29,24 +29,23 @@ _PAUSE = 0.1
 _REQUEST_SECONDS = 5.0
 
 
-def announce_when_serving(address: str, port: int, forked: Callable[[], bool]) -> None:
+def announce_when_serving(address: str, port: int) -> None:
     """Say ``READY=1`` (sd_notify) as soon as a worker has answered a request; returns at once.
 
     The port is open before the workers are there, so that it can be connected to says nothing.
+    Where no service manager waits for it, nothing is done.
 
     :param address: what the service listens on.
-    :param forked: whether all workers have been forked. Until then OpenSSL must be left alone: a
-        worker that is forked while another thread holds one of its locks waits for it for ever.
     """
+    if notify.VARIABLE not in os.environ:
+        return
     thread = threading.Thread(
-        target=_wait_and_announce, args=(address, port, forked), name="readiness", daemon=True
+        target=_wait_and_announce, args=(address, port), name="readiness", daemon=True
     )
     thread.start()
 
 
-def _wait_and_announce(address: str, port: int, forked: Callable[[], bool]) -> None:
-    while not forked():
-        time.sleep(_PAUSE)
+def _wait_and_announce(address: str, port: int) -> None:
     while not _answers(address, port):
         time.sleep(_PAUSE)
     notify.ready("serving")

@@ -74,7 +74,7 @@ def enrolments(monkeypatch):
     """The states enrolments end in; each enrolment takes one."""
     states = []
 
-    def enrol(settings, api, cache):
+    def enrol(settings, api, cache, token=None):
         return Enrolment(Enrolled(states.pop(0), "ab" * 32), "RSA-2048", certified=True)
 
     monkeypatch.setattr(attester_module, "enrol", enrol)

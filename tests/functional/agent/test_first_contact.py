@@ -75,7 +75,7 @@ def test_somebody_in_between_who_hands_on_the_right_certificate_gains_nothing(ba
         keep_authority(agent)
         with pytest.raises(BackendUnreachable) as caught:
             agent.reaches()
-    assert caught.value.code == "tls-failed"
+    assert caught.value.code == "tls-certificate"
 
 
 def served_chain(backend):

@@ -9,32 +9,40 @@
 # WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 # License for the specific language governing permissions and limitations
 # under the License.
-"""The main process asks its workers nothing before all of them are forked."""
+"""Whether anybody is asked if the service answers."""
 
 import socket
-import threading
+import subprocess
 
-from oat_trusted_filter.backend.api.readiness import announce_when_serving
+import pytest
+
+from oat_trusted_filter.backend.api import readiness
 
 
-def test_nobody_is_asked_before_all_workers_are_forked():
-    """A lock of OpenSSL that a thread holds while a worker is forked stays locked in it."""
-    asked, forked = threading.Event(), threading.Event()
+@pytest.fixture
+def started(monkeypatch):
+    """The processes that were started."""
+    commands = []
+
+    class Recorded(subprocess.Popen):
+        def __init__(self, args, *more, **options):
+            commands.append(args)
+            super().__init__(args, *more, **options)
+
+    monkeypatch.setattr(subprocess, "Popen", Recorded)
+    return commands
+
+
+def test_nobody_is_asked_if_no_service_manager_waits(started, monkeypatch):
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+    readiness.announce_when_serving("127.0.0.1", 9)
+    assert started == []
+
+
+def test_a_process_of_its_own_asks(started):
+    """A worker that is forked while a thread is in OpenSSL would wait for its locks for ever."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def is_forked():
-            asked.set()
-            return forked.is_set()
-
-        announce_when_serving(*server.getsockname(), is_forked)
-        assert asked.wait(10)
-        server.setblocking(False)
-        with_nobody = None
-        try:
-            server.accept()
-        except BlockingIOError as error:
-            with_nobody = error
-        assert with_nobody is not None
-        forked.set()
-        server.settimeout(10)
-        server.accept()[0].close()
+        host, port = server.getsockname()
+    assert not readiness._answers(host, port)
+    ((*_, asked, number),) = started
+    assert (asked, number) == (host, str(port))
