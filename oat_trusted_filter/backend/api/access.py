@@ -27,10 +27,14 @@ from oat_trusted_filter.backend.api.routes import ROUTES
 from oat_trusted_filter.backend.settings import StartError
 from oat_trusted_filter.backend.store.credentials import ADMIN, READER, SERVICE, Holder
 
-#: A role and those that include it, as keystone has them: ``service`` is for services alone.
+#: A role and those that include it, as keystone has them: ``service`` is for services alone. In
+#: keystone whoever is a member of a project is a reader of it, so of all readers only those of the
+#: whole cloud count.
 _BASE = (
     policy.RuleDefault(ADMIN, "role:admin", "Changes things."),
-    policy.RuleDefault(READER, "rule:admin or role:reader", "Sees everything."),
+    policy.RuleDefault(
+        READER, "rule:admin or (role:reader and system_scope:all)", "Sees everything."
+    ),
     policy.RuleDefault(SERVICE, "rule:reader or role:service", "Other programs of the cloud."),
 )
 
@@ -72,7 +76,9 @@ class Access:
 
         :raises Problem: ``role-insufficient`` or ``region-insufficient``.
         """
-        values = {**holder.values, "user_id": holder.name, "roles": sorted(holder.roles)}
+        # Credentials of our own are for the whole cloud, or for a region as is checked below.
+        known = holder.values or {"system_scope": "all"}
+        values = {**known, "user_id": holder.name, "roles": sorted(holder.roles)}
         if not self._enforcer.enforce(rule_name(route), {}, values):
             roles = ", ".join(values["roles"]) or "no role"
             raise Problem(

@@ -29,6 +29,7 @@ from oat_trusted_filter.backend.api.proxy import BehindProxies
 from oat_trusted_filter.backend.api.request_id import RequestIds
 from oat_trusted_filter.backend.api.routes import ROUTES, Route
 from oat_trusted_filter.backend.api.service import Service
+from oat_trusted_filter.backend.settings import StartError
 from oat_trusted_filter.backend.store.credentials import Holder
 
 LOG = logging.getLogger(__name__)
@@ -60,7 +61,9 @@ def make_application(
     for path, resource in resources.items():
         app.add_route(path, resource)
     settings = service.settings
-    if settings.auth_strategy == "keystone" and settings.conf is not None:
+    if settings.auth_strategy == "keystone":
+        if settings.conf is None:
+            raise StartError("keystone-unusable", "[keystone_authtoken]: there are no options")
         return BehindProxies(WithKeystone(app, settings.conf), settings.proxies)
     return BehindProxies(app, settings.proxies)
 

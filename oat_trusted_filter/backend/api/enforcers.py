@@ -22,6 +22,7 @@ import msgspec
 
 from oat_trusted_filter.backend.api.exchange import answer, decoded, read_body
 from oat_trusted_filter.backend.api.fields import Region, checked_host, moment
+from oat_trusted_filter.backend.api.queries import region_for
 from oat_trusted_filter.backend.api.service import Service
 from oat_trusted_filter.backend.store import enforcers
 
@@ -41,6 +42,7 @@ class ReportBody(msgspec.Struct):
 def report(service: Service, req: falcon.Request, resp: falcon.Response, name: str) -> None:
     """An enforcer says that it lives, whether it acts, and what it did since its start."""
     body = decoded(read_body(req), ReportBody)
+    region_for(req, body.region)
     said = enforcers.Enforcer(
         body.region,
         checked_host(name),

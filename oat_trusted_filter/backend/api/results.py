@@ -27,6 +27,7 @@ from oat_trusted_filter.backend.api.fields import checked_host
 from oat_trusted_filter.backend.api.hosts import chosen_approved
 from oat_trusted_filter.backend.api.problems import Problem
 from oat_trusted_filter.backend.api.service import Service
+from oat_trusted_filter.backend.appraisal.override import OVERRIDE
 from oat_trusted_filter.backend.store import listing
 from oat_trusted_filter.backend.store.hosts import Host
 from oat_trusted_filter.backend.store.listing import ListedVerdict
@@ -81,7 +82,11 @@ def _claims(host: Host, verdict: ListedVerdict, now: int) -> dict[str, Any]:
 
 
 def _submodule(host: Host, verdict: ListedVerdict) -> dict[str, Any]:
+    findings = [item["code"] for item in msgspec.json.decode(verdict.findings)]
     value = {"trusted": _RECOGNISED, "untrusted": _TAMPERED}.get(verdict.level, _NOTHING)
+    if OVERRIDE in findings:
+        # An operator vouches for the host; nobody has recognised what it runs.
+        value = _NOTHING
     identity = _NOTHING if verdict.level == "unknown" else _RECOGNISED
     return {
         "ear.status": _STATUS[verdict.level],
@@ -97,6 +102,6 @@ def _submodule(host: Host, verdict: ListedVerdict) -> dict[str, Any]:
         "oat.ek-fingerprint": host.ek_fingerprint,
         "oat.software-tpm": host.software_tpm,
         "oat.appraised-at": None if verdict.appraised_at is None else verdict.appraised_at // 1000,
-        "oat.findings": [item["code"] for item in msgspec.json.decode(verdict.findings)],
+        "oat.findings": findings,
         "oat.reference-sets": msgspec.json.decode(verdict.reference_sets),
     }

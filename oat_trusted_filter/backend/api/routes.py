@@ -177,7 +177,7 @@ ROUTES = (
     ),
     Route(
         "GET", "/v1/hosts/{name}/verdict.jwt", SERVICE, results.show,
-        query=queries.RegionQuery, problems=(*_HOST, "host-pending"),
+        query=queries.RegionQuery, problems=(*_HOST, "host-pending"), regional=True,
     ),
     Route("GET", "/.well-known/jwks.json", PUBLIC, results.keys, reply=dict[str, Any]),
     Route(
@@ -287,6 +287,6 @@ ROUTES = (
     Route(
         "PUT", "/v1/enforcers/{name}", SERVICE, enforcers.report,
         body=enforcers.ReportBody, reply=replies.EnforcerDocument,
-        problems=("too-many-enforcers",),
+        problems=("too-many-enforcers",), regional=True,
     ),
 )  # fmt: skip

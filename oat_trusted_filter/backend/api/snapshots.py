@@ -160,7 +160,7 @@ class Snapshots:
                 hosts=msgspec.Raw(hosts),
                 deleted=deleted,
                 lapsing=[
-                    item for item in self._lapsing(outlook, now) if region in (None, item.region)
+                    item for item in self._lapsing(now) if region in (None, item.region)
                 ],
             )
         )
@@ -180,9 +180,8 @@ class Snapshots:
                     self._written[region] = written
         return written[1]
 
-    def _lapsing(self, outlook: Outlook, now: int) -> list[Lapse]:
-        if not self.lapses_in_lease(outlook, now):
-            return []
+    def _lapsing(self, now: int) -> list[Lapse]:
+        """What ends in the lease; read after the verdicts, which may be newer than the outlook."""
         before = now + self._lease_ms
         with self._store.read() as connection:
             found = [

@@ -22,6 +22,7 @@ before it was put back from a backup.
 import fcntl
 import functools
 import json
+import os
 import socket
 import threading
 import uuid
@@ -56,6 +57,7 @@ SETTLED_SECONDS = 120.0
 RESTORE = "database.restore"
 _PURGE_SECONDS = 3600.0
 _DAY_MS = 86_400_000
+_AUDIT_FILE = 0o640
 # Facility authpriv, severity informational.
 _PRIORITY = 10 * 8 + 6
 
@@ -272,7 +274,9 @@ def lines(rows: Sequence[Row], head: str) -> list[str]:
 
 
 def _to_file(path: Path, rows: Sequence[Row], head: str) -> None:
-    with path.open("a", encoding="utf-8") as file:
+    # Made for whoever may read logs, whatever the umask is.
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, _AUDIT_FILE)
+    with os.fdopen(descriptor, "a", encoding="utf-8") as file:
         file.write("".join(f"{line}\n" for line in lines(rows, head)))
 
 
@@ -291,6 +295,10 @@ def _to_syslog(where: str, rows: Sequence[Row], head: str) -> None:
 
 def _to_webhook(url: str, rows: Sequence[Row], head: str) -> None:
     body = {"rows": [row_document(row) for row in rows], "head": head}
-    answer = requests.post(url, json=body, timeout=RECEIVER_SECONDS, allow_redirects=False)
+    try:
+        answer = requests.post(url, json=body, timeout=RECEIVER_SECONDS, allow_redirects=False)
+    except requests.RequestException as error:
+        # Its text holds the path and the query, and they may be secret.
+        raise OSError(type(error).__name__) from None
     if not 200 <= answer.status_code < 300:
         raise OSError(f"it answered {answer.status_code}")

@@ -14,6 +14,7 @@
 import base64
 import datetime
 import ipaddress
+import re
 from urllib.parse import quote
 
 import pytest
@@ -21,6 +22,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from keystoneauth1.fixture import V3Token
 from keystonemiddleware.fixture import AuthTokenFixture
 from oslo_config import cfg
 
@@ -126,6 +128,21 @@ def test_a_credential_for_one_region_shows_nothing_of_others(guarded):
     assert (answer.status_code, answer.json["code"]) == (403, "region-insufficient")
     answer = guarded.call("POST", "/v1/hosts", {**body, "region": "here"}, headers=header)
     assert answer.status_code == 201
+
+
+def test_an_enforcer_and_a_verifier_of_one_region(guarded):
+    guarded.approved_host("node-1", region="here").attest()
+    guarded.approved_host("node-2", region="there").attest()
+    token = create_token(guarded.store, "x", SERVICE, region="here")
+    header = {"Authorization": f"Bearer {token}"}
+    report = {"leader": True, "counts": {}}
+    for region, outcome in (("here", 200), ("there", 403), ("", 403)):
+        body = {**report, "region": region}
+        answer = guarded.call("PUT", "/v1/enforcers/e-1", body, headers=header)
+        assert answer.status_code == outcome, answer.text
+    assert guarded.call("GET", "/v1/hosts/node-1/verdict.jwt", headers=header).status_code == 200
+    answer = guarded.call("GET", "/v1/hosts/node-2/verdict.jwt", headers=header)
+    assert answer.json["code"] == "host-unknown"
 
 
 def test_changes_and_deletions_are_told_by_region(place):
@@ -260,6 +277,12 @@ user_domain_id = default
 """
 
 
+def test_C1_without_options_for_keystone_nothing_is_served(place_maker):
+    with pytest.raises(StartError) as caught:
+        place_maker(auth_strategy="keystone", conf=None)
+    assert caught.value.code == "keystone-unusable"
+
+
 @pytest.mark.parametrize("more", ["", KEYSTONE.replace("password\n", "carrier-pigeon\n", 1)])
 def test_keystone_has_to_be_named(place_maker, tmp_path, more):
     with pytest.raises(StartError) as caught:
@@ -286,22 +309,43 @@ def keystone(place_maker, tmp_path):
         yield fixture
 
 
-def with_keystone(keystone, roles, path="/v1/hosts", **headers):
-    token = "".join(roles) or "none"
-    keystone.add_token_data(token, role_list=roles, user_name="ann", project_id="p")
-    return keystone.place.call("GET", path, headers={"X-Auth-Token": token, **headers})
+def with_keystone(keystone, roles, path="/v1/hosts", *, method="GET", system=False, **headers):
+    """The answer to a token with these roles in a project, or in the whole cloud."""
+    data = V3Token(user_name="ann", project_id=None if system else "p")
+    if system:
+        data.set_system_scope()
+    for role in roles:
+        data.add_role(name=role)
+    token = keystone.add_token(data)
+    return keystone.place.call(method, path, headers={"X-Auth-Token": token, **headers})
 
 
 @pytest.mark.parametrize(
     ("roles", "verdicts", "hosts"),
     [
-        (["admin", "member", "reader"], 200, 200), (["reader"], 200, 200), (["service"], 200, 403),
-        (["member"], 403, 403), ([], 403, 403), (["service", "reader"], 200, 200),
+        (["admin", "member", "reader"], 200, 200), (["reader"], 403, 403), (["service"], 200, 403),
+        (["member"], 403, 403), ([], 403, 403), (["service", "reader"], 200, 403),
     ],
 )  # fmt: skip
 def test_roles_are_those_keystone_says(keystone, roles, verdicts, hosts):
     assert with_keystone(keystone, roles, "/v1/verdicts").status_code == verdicts
     assert with_keystone(keystone, roles, "/v1/hosts").status_code == hosts
+
+
+def test_C1_a_tenant_of_the_cloud_reads_and_writes_nothing(keystone):
+    """Keystone makes whoever is a member of a project a reader of it."""
+    for route in ROUTES:
+        if route.role is None:
+            continue
+        path = re.sub(r"\{\w+\}", "1", route.path)
+        answer = with_keystone(keystone, ["member", "reader"], path, method=route.method)
+        assert (answer.status_code, answer.json["code"]) == (403, "role-insufficient"), route.name
+
+
+def test_a_reader_of_the_whole_cloud_sees_everything(keystone):
+    assert with_keystone(keystone, ["reader"], system=True).status_code == 200
+    refused = with_keystone(keystone, ["reader"], "/v1/tags", method="POST", system=True)
+    assert refused.json["code"] == "role-insufficient"
 
 
 def test_C1_what_is_no_token_of_keystone(keystone):

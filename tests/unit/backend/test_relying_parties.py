@@ -199,6 +199,29 @@ def test_E11_while_a_host_is_about_to_lapse_nobody_hears_not_modified(place, pai
     assert party.level("node-1") == "trusted"
 
 
+def test_E2_a_verdict_given_while_an_answer_is_made_is_not_told_without_its_end(
+    place_maker, monkeypatch
+):
+    place = place_maker(verdict_lifetime=70.0)
+    host = place.approved_host("node-1")
+    host.attest()
+    place.trust(host)
+    place.clock.pass_by(100)
+    challenge = host.challenge()
+    place.clock.pass_by(50)
+    settle = place.service.snapshots.settle
+
+    def overtaken(now):
+        outlook = settle(now)
+        assert host.submit(host.evidence(challenge)).json["level"] == "trusted"
+        return outlook
+
+    monkeypatch.setattr(place.service.snapshots, "settle", overtaken)
+    body = place.get("/v1/verdicts")
+    assert [item["level"] for item in body["hosts"]] == ["trusted"]
+    assert [(item["host"], item["seconds"]) for item in body["lapsing"]] == [("node-1", 20.0)]
+
+
 @pytest.mark.parametrize("since", ["other:1", "{epoch}:999999", "{epoch}:999999999999999999"])
 def test_E11_a_cursor_from_elsewhere_gets_everything(place, pair, since):
     epoch = place.get("/v1/verdicts")["epoch"]

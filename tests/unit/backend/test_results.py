@@ -66,6 +66,16 @@ def test_what_is_not_trusted_is_not_affirmed(place, seconds, status):
     assert found["submods"]["node-1"]["oat.findings"]
 
 
+def test_what_an_operator_vouches_for_was_not_recognised(place):
+    place.approved_host().attest()
+    body = {"level": "trusted", "seconds": 100, "reason": "firmware bug 7"}
+    assert place.call("PUT", "/v1/hosts/node-1/override", body).status_code == 200
+    result = claims(place, token_of(place))["submods"]["node-1"]
+    assert (result["ear.status"], result["oat.findings"][0]) == ("affirming", "override")
+    vector = {"instance-identity": 2, "configuration": 0, "executables": 0}
+    assert result["ear.trustworthiness-vector"] == vector
+
+
 def test_tokens_of_a_rotated_key_stay_provable(place):
     place.approved_host()
     token = token_of(place)

@@ -12,6 +12,7 @@
 """What goes on beside the requests: the audit trail leaves the house, whoever takes it."""
 
 import json
+import os
 import socket
 import threading
 from dataclasses import replace
@@ -115,6 +116,27 @@ def test_rows_and_signed_heads_get_into_a_file(place, tmp_path):
     act(place)
     made(place, audit_file=path).run_pass()
     assert [row.sequence for row in read(path.read_text())[0]] == [1, 2, 3, 4, 5, 6]
+
+
+def test_C6_others_may_not_read_the_file_whatever_the_umask_is(place, tmp_path):
+    path = tmp_path / "audit.jsonl"
+    act(place)
+    umask = os.umask(0)
+    try:
+        made(place, audit_file=path).run_pass()
+    finally:
+        os.umask(umask)
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert read(path.read_text())[0]
+
+
+def test_C6_the_address_of_a_webhook_stays_out_of_the_log(place, caplog):
+    act(place)
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    made(place, audit_webhook=f"http://127.0.0.1:{port}/hook-s3cret?key=s3cret").run_pass()
+    assert "the audit trail does not get to webhook: ConnectionError" in caplog.text
+    assert "s3cret" not in caplog.text
 
 
 def test_syslog(place, tmp_path):
