@@ -137,6 +137,8 @@ def activate(service: Service, req: falcon.Request, resp: falcon.Response, numbe
     """Finish an enrolment; there is one attempt."""
     body = decoded(read_body(req), SecretBody)
     now = service.clock()
+    with service.store.read() as connection:
+        activations.check(connection, number)
     # In a transaction of its own: a wrong secret must not bring the record back.
     activation = service.store.write(
         lambda connection: activations.take(connection, number, now)

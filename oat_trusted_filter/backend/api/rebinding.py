@@ -52,6 +52,8 @@ def rebind(service: Service, req: falcon.Request, resp: falcon.Response, name: s
 
     def transaction(connection: Connection) -> Host:
         approved = chosen_approved(connection, name, region)
+        hosts.lock(connection, approved.region, approved.host)
+        approved = chosen_approved(connection, name, region)
         if approved.has_key(body.ek_fingerprint):
             return approved
         known = hosts.named(connection, approved.region, approved.host)
@@ -84,6 +86,9 @@ def rename(service: Service, req: falcon.Request, resp: falcon.Response, name: s
         region = approved.region if body.new_region is None else body.new_region
         if (region, body.host) == (approved.region, approved.host):
             return approved
+        hosts.lock(connection, approved.region, approved.host)
+        hosts.lock(connection, region, body.host)
+        approved = chosen_approved(connection, name, body.region)
         renamed = rebinding.rename(connection, approved, region, body.host, now)
         # Under both names, so that whoever looks for either finds it.
         actor, former, new = req.context.holder.name, _named(approved), _named(renamed)

@@ -88,7 +88,7 @@ ROUTES = (
     Route(
         "PUT", "/v1/enrolments/{number}", PUBLIC, enrolments.activate,
         body=enrolments.SecretBody, reply=replies.EnrolmentDone,
-        problems=("enrolment-unknown", "activation-failed", "banks-changed"),
+        problems=("enrolment-unknown", "activation-failed", "banks-changed"), limit="activations",
     ),
     Route(
         "GET", "/v1/enrolment-tokens", READER, enrolment_tokens.index,

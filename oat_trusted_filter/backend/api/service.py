@@ -102,6 +102,7 @@ def make_service(
         limits={
             "challenges": Limit(settings.challenges_per_minute),
             "enrolments": Limit(settings.enrolments_per_minute),
+            "activations": Limit(settings.enrolments_per_minute),
         },
         measures=measures or Measures(),
         clock=clock,

@@ -11,9 +11,10 @@
 # under the License.
 """Enrolments under way: a secret was handed out and has not been shown yet."""
 
+import re
 from typing import NamedTuple
 
-from sqlalchemy import Connection, delete, func, select
+from sqlalchemy import Connection, delete, exists, func, select
 
 from oat_trusted_filter.backend.store.errors import NotFound
 from oat_trusted_filter.backend.store.tables import activations
@@ -21,6 +22,7 @@ from oat_trusted_filter.backend.store.tables import activations
 #: Rows kept at most. A flood pushes out the oldest, which a TPM has long answered: making a
 #: credential takes the service longer than a row needs to come to the end of this queue.
 MOST = 10_000
+_ID = re.compile("[0-9a-f]+")
 
 
 class Activation(NamedTuple):
@@ -45,6 +47,18 @@ def add(connection: Connection, activation: Activation, now: int) -> None:
     connection.execute(activations.insert(), activation._asdict())
 
 
+def check(connection: Connection, number: str) -> None:
+    """See that an enrolment waits, without writing: strangers ask for any.
+
+    :raises NotFound: ``enrolment-unknown``.
+    """
+    # Not every database can be asked for every text.
+    if _ID.fullmatch(number) is None or not connection.scalar(
+        select(exists().where(activations.c.id == number))
+    ):
+        raise _unknown()
+
+
 def take(connection: Connection, number: str, now: int) -> Activation:
     """Take an enrolment out, whatever comes of it: there is one attempt.
 
@@ -53,5 +67,9 @@ def take(connection: Connection, number: str, now: int) -> Activation:
     row = connection.execute(select(activations).where(activations.c.id == number)).first()
     gone = connection.execute(delete(activations).where(activations.c.id == number))
     if row is None or gone.rowcount != 1 or row.expires_at < now:
-        raise NotFound("enrolment-unknown", "no enrolment waits under this id; it may have expired")
+        raise _unknown()
     return Activation._make(row)
+
+
+def _unknown() -> NotFound:
+    return NotFound("enrolment-unknown", "no enrolment waits under this id; it may have expired")

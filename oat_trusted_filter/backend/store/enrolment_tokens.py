@@ -24,6 +24,7 @@ from oat_trusted_filter.backend.store.errors import NotFound
 from oat_trusted_filter.backend.store.hosts import (
     ABSENT,
     APPROVED,
+    REGISTERED,
     Host,
     approved_name,
     approved_names,
@@ -130,9 +131,11 @@ def _refusal(
             "enrolment-token-no-certificate",
             "without a certificate of the TPM's maker an enrolment token is not enough",
         )
-    if any(item.state == APPROVED for item in named(connection, host.region, host.host)):
+    others = (item for item in named(connection, host.region, host.host) if item.id != host.id)
+    if any(item.state in (APPROVED, REGISTERED) for item in others):
         return Refusal(
-            "enrolment-token-name-taken", "another endorsement key is approved for this name"
+            "enrolment-token-name-taken",
+            "another endorsement key is approved or registered for this name",
         )
     if approved_names(connection, host.ek_fingerprint):
         return Refusal(

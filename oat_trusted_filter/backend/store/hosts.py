@@ -137,6 +137,15 @@ def named(connection: Connection, region: str | None, host: str) -> list[Host]:
     return [from_row(row) for row in connection.execute(query).mappings()]
 
 
+def lock(connection: Connection, region: str, host: str) -> None:
+    """Let nobody else change the bindings of a name before this transaction ends.
+
+    What a decision rests on has to be read after it. SQLite has one writer at a time anyway.
+    """
+    query = select(hosts.c.id).where(hosts.c.region == region, hosts.c.host == host)
+    connection.execute(query.order_by(hosts.c.id).with_for_update()).all()
+
+
 def everything(connection: Connection) -> list[Host]:
     """All bindings, oldest first."""
     query = select(*_COLUMNS).order_by(hosts.c.id)
@@ -207,6 +216,7 @@ def register(
     :param accept_expired: accept its certificate past its end.
     :raises NameTaken: another one is approved for the name.
     """
+    lock(connection, region, host)
     known = named(connection, region, host)
     for item in known:
         if item.has_key(ek_fingerprint):
@@ -234,6 +244,7 @@ def approve(connection: Connection, host: Host) -> Host:
 
     :raises NameTaken: another one is approved for the name.
     """
+    lock(connection, host.region, host.host)
     host = existing(connection, host.id)
     if host.state != APPROVED:
         try:
@@ -252,7 +263,9 @@ def approve(connection: Connection, host: Host) -> Host:
 
 def remove(connection: Connection, host: Host) -> None:
     """Forget a binding, its verdict and its evidence."""
-    if host.state == APPROVED:
+    # The host as it was read may have been approved since.
+    query = select(hosts.c.approved_name).where(hosts.c.id == host.id).with_for_update()
+    if connection.scalar(query) is not None:
         verdicts.remove(connection, host.id)
         changes.mark_deleted(connection, host.region, host.host)
     connection.execute(delete(hosts).where(hosts.c.id == host.id))
@@ -266,6 +279,7 @@ def enrol(connection: Connection, candidate: Candidate, now: int) -> Host:
 
     :raises BanksChanged: the binding is approved, and the TPM is said to have fewer banks now.
     """
+    lock(connection, candidate.region, candidate.host)
     known = named(connection, candidate.region, candidate.host)
     same = same_key(known, candidate.ek_fingerprint, candidate.ek_hash)
     if same is None:

@@ -201,6 +201,17 @@ def test_tokens_are_recorded_without_themselves(place, maker):
     assert made["token"] not in json.dumps(found)
 
 
+def test_B3_a_token_for_any_host_does_not_take_a_name_that_is_announced(place, maker):
+    announced = Machine(place, "node-9", maker)
+    body = {"host": "node-9", "ek_fingerprint": announced.tpm.fingerprint}
+    assert place.call("POST", "/v1/hosts", body).status_code == 201
+    token = place.call("POST", "/v1/enrolment-tokens", {}).json["token"]
+    assert Machine(place, "node-9", maker).enrol(token=token) == "pending"
+    assert announced.enrol() == "approved"
+    # It was not used up.
+    assert Machine(place, "node-8", maker).enrol(token=token) == "approved"
+
+
 def test_a_token_expires(place, maker):
     made = place.call("POST", "/v1/enrolment-tokens", {"lifetime": 60}).json
     host = Machine(place, "node-9", maker)

@@ -15,13 +15,15 @@ import threading
 from types import SimpleNamespace
 
 import pytest
+from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
-from oat_trusted_filter.backend.store import changes, hosts, snapshot
+from oat_trusted_filter.backend.store import changes, hosts, rebinding, snapshot
 from oat_trusted_filter.backend.store.errors import BanksChanged, NameTaken
 from oat_trusted_filter.backend.store.hosts import APPROVED, PENDING, REGISTERED
 from oat_trusted_filter.backend.store.tables import hosts as table
 from tests.lab.quotes import SigningKey
+from tests.lab.wait import wait_for
 from tests.unit.backend.conftest import START, candidate_of
 
 pytestmark = pytest.mark.every_database
@@ -120,6 +122,80 @@ def test_B3_squatters_do_not_keep_the_real_host_out(store, enrol):
     for _ in range(hosts.WAITING_PER_NAME * 2):
         enrol()
     assert real.ek_fingerprint in [key for key, _ in states(store)]
+
+
+def meanwhile(store, first, second):
+    """What comes of ``second`` if it begins when ``first`` has written and not yet committed."""
+    results = []
+
+    def run():
+        results.append(store.write(second))
+
+    thread = threading.Thread(target=run)
+
+    def work(connection):
+        first(connection)
+        thread.start()
+        # MariaDB tells the same for as long as it is asked more often than every 0.1 s.
+        wait_for(
+            lambda: results or somebody_waits(store), 20, "the second one to wait",
+            poll_seconds=0.15,
+        )  # fmt: skip
+
+    store.write(work)
+    thread.join()
+    return results[0]
+
+
+def somebody_waits(store):
+    """Whether a transaction waits for another one; SQLite lets none begin."""
+    waiting = {
+        "mysql": "SELECT count(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'",
+        "postgresql": "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'",
+        "sqlite": "SELECT 1",
+    }[store.engine.dialect.name]
+    with store.read() as connection:
+        return connection.scalar(text(waiting))
+
+
+def test_B2_enrolling_while_the_host_is_rebound_does_not_bring_the_former_key_back(
+    store, enrol, approve
+):
+    former = approve(enrol())
+    board = enrol()
+    again = candidate_of(HOST, ek_fingerprint=former.ek_fingerprint)
+    host = meanwhile(
+        store,
+        lambda connection: rebinding.rebind(connection, former, board, START),
+        lambda connection: hosts.enrol(connection, again, START),
+    )
+    assert (host.ek_fingerprint, host.state) == (former.ek_fingerprint, PENDING)
+    assert dict(states(store)) == {
+        board.ek_fingerprint: APPROVED, former.ek_fingerprint: PENDING,
+    }  # fmt: skip
+
+
+def test_B3_enrolling_while_the_host_is_approved_does_not_take_it_back(store, enrol):
+    waiting = enrol()
+    again = candidate_of(HOST, ek_fingerprint=waiting.ek_fingerprint)
+    host = meanwhile(
+        store,
+        lambda connection: hosts.approve(connection, waiting),
+        lambda connection: hosts.enrol(connection, again, START),
+    )
+    assert (host.id, host.state) == (waiting.id, APPROVED)
+
+
+def test_a_host_that_is_approved_while_it_is_deleted_is_told_of(store, enrol):
+    waiting = enrol()
+    meanwhile(
+        store,
+        lambda connection: hosts.approve(connection, waiting),
+        lambda connection: hosts.remove(connection, waiting),
+    )
+    assert states(store) == []
+    with store.read() as connection:
+        assert snapshot.deleted(connection, 0) == [("", "node-1")]
 
 
 def test_waiting_keys_have_a_limit_in_all(store, enrol, monkeypatch):

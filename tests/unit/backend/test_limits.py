@@ -56,6 +56,30 @@ def test_C4_a_flood_from_one_address(place):
     assert rows(place) == before
 
 
+def test_C4_secrets_of_enrolments_that_nobody_began(place):
+    before = rows(place)
+    answers = [
+        place.call("PUT", f"/v1/enrolments/{path}", {"secret": "AA"}, remote_addr="198.51.100.1")
+        for path in ("0" * 48, "%00", *["ab"] * 5)
+    ]
+    found = [(answer.status_code, answer.json["code"]) for answer in answers]
+    assert found == [(404, "enrolment-unknown")] * 2 + [(429, "too-many-requests")] * 5
+    assert rows(place) == before
+
+
+@pytest.mark.every_database
+def test_C5_an_id_of_an_enrolment_is_looked_for_without_writing(place_maker):
+    place = place_maker()
+
+    def forbidden(work):
+        raise AssertionError("a stranger makes the service write")
+
+    place.store.write = forbidden
+    for path in ("%00", "0" * 48, "'%20OR%201=1", "%F0%9F%94%91", "9" * 5000):
+        answer = place.call("PUT", f"/v1/enrolments/{path}", {"secret": "AA"})
+        assert (answer.status_code, answer.json["code"]) == (404, "enrolment-unknown")
+
+
 def test_C4_asking_in_the_name_of_a_host_does_not_starve_it(place):
     host = place.approved_host("node-1")
     challenge = ask(place, "198.51.100.9").json["challenge"]
