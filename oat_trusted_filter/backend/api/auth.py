@@ -31,6 +31,7 @@ from oslo_context.context import RequestContext
 
 from oat_trusted_filter.backend import passwords
 from oat_trusted_filter.backend.api.client_certificate import CertificateHolders
+from oat_trusted_filter.backend.api.limits import Limit
 from oat_trusted_filter.backend.api.problems import Problem
 from oat_trusted_filter.backend.settings import Settings
 from oat_trusted_filter.backend.store import credentials
@@ -43,8 +44,11 @@ _LONGEST_CREDENTIAL = 1024
 #: Seconds a password that was right is not checked again.
 _REMEMBER_SECONDS = 60.0
 _REMEMBER_MOST = 256
-#: Seconds a log-in waits for others that are being checked.
-_QUEUE_SECONDS = 3.0
+#: Log-ins of a worker at one time: one is checked, the others wait for it. Each holds a thread, and
+#: most threads are to be left for those who need no password.
+_LOGINS = 3
+#: Passwords of an address that are checked in a minute.
+_LOGINS_PER_MINUTE = 30
 
 
 class Authenticator(Protocol):
@@ -53,7 +57,8 @@ class Authenticator(Protocol):
     def holder(self, req: falcon.Request) -> Holder:
         """Who has sent the request.
 
-        :raises Problem: ``credential-missing``, ``credential-wrong`` or ``too-many-attempts``.
+        :raises Problem: ``credential-missing``, ``credential-wrong``, ``too-many-attempts`` or
+            ``too-many-requests``.
         """
 
 
@@ -85,7 +90,7 @@ class _Programs:
             value = value.strip()
             holder = None
             if value and len(value) <= _LONGEST_CREDENTIAL:
-                holder = self._shown(scheme.lower(), value)
+                holder = self._shown(req, scheme.lower(), value)
             if holder is None:
                 raise self._refused("credential-wrong", "the credential is not valid")
             return holder
@@ -94,7 +99,7 @@ class _Programs:
             raise self._refused("credential-missing", "this route needs a credential")
         return holder
 
-    def _shown(self, scheme: str, value: str) -> Holder | None:
+    def _shown(self, req: falcon.Request, scheme: str, value: str) -> Holder | None:
         if scheme != "bearer":
             return None
         with self._store.read() as connection:
@@ -117,10 +122,10 @@ class StoredCredentials(_Programs):
         # A hash no password has; checked in place of that of a person there is not.
         self._nobody = passwords.password_hash(secrets.token_urlsafe())
 
-    def _shown(self, scheme: str, value: str) -> Holder | None:
-        return self._person(value) if scheme == "basic" else super()._shown(scheme, value)
+    def _shown(self, req: falcon.Request, scheme: str, value: str) -> Holder | None:
+        return self._person(req, value) if scheme == "basic" else super()._shown(req, scheme, value)
 
-    def _person(self, value: str) -> Holder | None:
+    def _person(self, req: falcon.Request, value: str) -> Holder | None:
         try:
             name, colon, password = base64.b64decode(value, validate=True).decode().partition(":")
         except (binascii.Error, ValueError):
@@ -129,7 +134,8 @@ class StoredCredentials(_Programs):
             return None
         with self._store.read() as connection:
             person = credentials.user(connection, name)
-        right = self._passwords.right(password, person.password_hash if person else self._nobody)
+        known = person.password_hash if person else self._nobody
+        right = self._passwords.right(req, password, known)
         return Holder(name, frozenset({person.role})) if person is not None and right else None
 
 
@@ -153,18 +159,21 @@ class PasswordCheck:
     """Checks passwords, one at a time, and remembers for a short while which were right.
 
     A check takes a fifth of a second of a processor on purpose. Done one after the other they
-    slow a guesser down and leave the rest of the service alone.
+    slow a guesser down and leave the rest of the service alone: few may wait, and each address has
+    so many checks a minute.
     """
 
     def __init__(self) -> None:
+        self._limit = Limit(_LOGINS_PER_MINUTE)
+        self._places = threading.BoundedSemaphore(_LOGINS)
         self._turn = threading.Lock()
         self._key = secrets.token_bytes(32)
         self._known: OrderedDict[bytes, float] = OrderedDict()
 
-    def right(self, password: str, password_hash: str) -> bool:
-        """Whether the password has this hash.
+    def right(self, req: falcon.Request, password: str, password_hash: str) -> bool:
+        """Whether the password that came with a request has this hash.
 
-        :raises Problem: ``too-many-attempts``.
+        :raises Problem: ``too-many-attempts`` or ``too-many-requests``.
         """
         # Under the hash as well: after a change of the password nothing is remembered.
         mark = hmac.new(
@@ -172,21 +181,23 @@ class PasswordCheck:
         ).digest()  # fmt: skip
         if self._known.get(mark, 0.0) > time.monotonic():
             return True
-        if not self._turn.acquire(timeout=_QUEUE_SECONDS):
+        self._limit.count(req)
+        if not self._places.acquire(blocking=False):
             raise Problem(
                 "too-many-attempts",
                 "too many people log in at this moment",
-                headers={"Retry-After": str(int(_QUEUE_SECONDS))},
+                headers={"Retry-After": "1"},
             )
         try:
-            right = passwords.matches(password, password_hash)
-            if right:
-                self._known[mark] = time.monotonic() + _REMEMBER_SECONDS
-                if len(self._known) > _REMEMBER_MOST:
-                    self._known.popitem(last=False)
-            return right
+            with self._turn:
+                right = passwords.matches(password, password_hash)
+                if right:
+                    self._known[mark] = time.monotonic() + _REMEMBER_SECONDS
+                    if len(self._known) > _REMEMBER_MOST:
+                        self._known.popitem(last=False)
+                return right
         finally:
-            self._turn.release()
+            self._places.release()
 
 
 def make_authenticator(settings: Settings, store: Store, clock: Callable[[], int]) -> Authenticator:

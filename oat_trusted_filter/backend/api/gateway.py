@@ -27,7 +27,7 @@ from urllib.parse import unquote_to_bytes
 
 from oslo_log import log as logging
 
-from oat_trusted_filter.backend.api.exchange import LARGE_BODY, MIB
+from oat_trusted_filter.backend.api.exchange import LARGE_BODY, MIB, SMALL_BODY
 from oat_trusted_filter.backend.api.problems import CONTENT_TYPE, Problem
 from oat_trusted_filter.backend.api.request_id import new_request_id
 
@@ -40,6 +40,8 @@ THREADS = 8
 BODY_SECONDS = 30.0
 #: Bytes of bodies a worker holds at one time.
 BODIES_IN_ALL = 64 * MIB
+#: Bytes of these that are kept for small bodies: large ones that stall fill only the rest.
+ROOM_FOR_SMALL = 16 * MIB
 #: Bytes of a body that is too large which are read all the same, and dropped: most clients look at
 #: the answer only when they have sent everything.
 DROPPED_BODY = 64 * MIB
@@ -95,7 +97,7 @@ class Gateway:
         parts: list[bytes] = []
         try:
             if length:
-                await self._collect(protocol, parts)
+                await self._collect(protocol, parts, 0 if length <= SMALL_BODY else ROOM_FOR_SMALL)
             body = b"".join(parts)
             if len(body) != length:
                 raise Problem("body-invalid", "the body has another length than was announced")
@@ -104,13 +106,16 @@ class Gateway:
         finally:
             self._room += sum(map(len, parts))
 
-    async def _collect(self, protocol: Any, parts: list[bytes]) -> None:
-        """Read the body; the server sees to it that it is not longer than announced."""
+    async def _collect(self, protocol: Any, parts: list[bytes], kept: int) -> None:
+        """Read the body; the server sees to it that it is not longer than announced.
+
+        :param kept: bytes of the room that are not for it.
+        """
         try:
             async with asyncio.timeout(self._body_seconds):
                 async for part in protocol:
                     parts.append(part)
-                    self._reserve(len(part))
+                    self._reserve(len(part), kept)
         except TimeoutError as error:
             raise Problem(
                 "body-too-slow",
@@ -130,9 +135,9 @@ class Gateway:
             headers={"Connection": "close"},
         )
 
-    def _reserve(self, size: int) -> None:
+    def _reserve(self, size: int, kept: int) -> None:
         self._room -= size
-        if self._room < 0:
+        if self._room < kept:
             raise Problem(
                 "service-busy",
                 "too many large requests at this moment",

@@ -28,7 +28,7 @@ _REFERENCES = "#/components/schemas/{name}"
 _ALWAYS = ("request-invalid", "field-invalid", "database-unavailable", "internal-error")
 _GUARDED = (
     "credential-missing", "credential-wrong", "role-insufficient", "region-insufficient",
-    "too-many-attempts", "keystone-unavailable",
+    "too-many-attempts", "too-many-requests", "keystone-unavailable",
 )  # fmt: skip
 _WITH_BODY = (
     "body-missing", "body-invalid", "body-too-slow", "body-length-missing", "body-too-large",

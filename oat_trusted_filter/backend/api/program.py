@@ -39,7 +39,7 @@ from oat_trusted_filter.backend.api.readiness import announce_when_serving
 from oat_trusted_filter.backend.api.service import make_service
 from oat_trusted_filter.backend.manage.database import check_not_rolled_back
 from oat_trusted_filter.backend.program import EXIT_OK, fail, open_store, parse_configuration
-from oat_trusted_filter.backend.settings import Settings, StartError
+from oat_trusted_filter.backend.settings import Settings, StartError, is_loopback
 from oat_trusted_filter.backend.store import changes
 from oat_trusted_filter.backend.store.engine import Store
 from oat_trusted_filter.cmd import notify
@@ -89,18 +89,18 @@ def run(argv: Sequence[str]) -> int:
         log_dictconfig={"loggers": {"_granian": {}, "granian.access": {"propagate": False}}},
     )
     server.on_startup(functools.partial(announce_when_serving, address, settings.port))
-    server.on_startup(lambda: signal.signal(signal.SIGHUP, _reloader(server, argv)))
+    server.on_startup(lambda: signal.signal(signal.SIGHUP, _reloader(server, argv, address)))
     server.on_shutdown(notify.stopping)
     # Setting up the log of the server has taken the handlers of ours away.
     logging.setup(conf, PROG)
     with tempfile.TemporaryDirectory(prefix="oat-metrics-") as counts:
-        loader: Any = functools.partial(_load, list(argv), os.getpid(), Path(counts))
+        loader: Any = functools.partial(_load, list(argv), address, os.getpid(), Path(counts))
         server.serve(target_loader=loader, wrap_loader=False)
     LOG.info("stopped")
     return EXIT_OK
 
 
-def _reloader(server: Any, argv: Sequence[str]) -> Callable[..., None]:
+def _reloader(server: Any, argv: Sequence[str], address: str) -> Callable[..., None]:
     """What SIGHUP does: workers are replaced one by one, and read everything anew.
 
     With a configuration that cannot work nothing is replaced: the service goes on as it was.
@@ -111,6 +111,7 @@ def _reloader(server: Any, argv: Sequence[str]) -> Callable[..., None]:
     def reload(number: int, frame: Any) -> None:
         try:
             settings = Settings.from_conf(parse_configuration(argv, PROG, description=_DESCRIPTION))
+            _check_served(settings, address)
             _check_parts(settings).close()
         except StartError as error:
             LOG.error("not reloaded: %s [%s]", " ".join(str(error).split()), error.code)
@@ -124,14 +125,17 @@ def _reloader(server: Any, argv: Sequence[str]) -> Callable[..., None]:
     return reload
 
 
-def _load(argv: list[str], parent: int, counts: Path) -> Gateway:
+def _load(argv: list[str], address: str, parent: int, counts: Path) -> Gateway:
     """The application, made in a worker.
 
+    :param address: what the service listens on since it was started.
     :param counts: where all workers keep what they measure.
+    :raises StartError: with what does not fit.
     """
     _end_with(parent)
     conf = parse_configuration(argv, PROG, description=_DESCRIPTION)
     settings = Settings.from_conf(conf)
+    _check_served(settings, address)
     store = open_store(settings)
     service = make_service(settings, store, measures=Measures(counts))
     ek_authorities.warn(service)
@@ -190,6 +194,16 @@ def _check_parts(settings: Settings) -> Store:
     store = open_store(settings)
     make_application(make_service(settings, store))
     return store
+
+
+def _check_served(settings: Settings, address: str) -> None:
+    """Whether the service may go on where it listens, whatever the file says of it by now."""
+    if settings.auth_strategy == "noauth" and not is_loopback(address):
+        raise StartError(
+            "configuration",
+            f"[api] auth_strategy is noauth, and the service listens on {address} until it is "
+            "started anew",
+        )
 
 
 def _check_tls(settings: Settings) -> None:

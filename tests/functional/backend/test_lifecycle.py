@@ -111,6 +111,27 @@ def test_a_reload_that_cannot_work_changes_nothing(ready):
         assert "Traceback" not in ready.log
 
 
+def test_C1_a_service_others_reach_does_not_stop_asking_for_credentials(ready):
+    """Not by a reload, and not in a worker that is replaced, though the file names a loopback."""
+    ready.options["api", "bind_host"] = "0.0.0.0"  # noqa: S104
+    with ready:
+        before = ready.worker_pids()
+        ready.options["api", "bind_host"] = "127.0.0.1"
+        ready.options["api", "auth_strategy"] = "noauth"
+        ready.write_config()
+        os.kill(ready.pid, signal.SIGHUP)
+        wait_for(lambda: "not reloaded" in ready.log, 20, "a line in the log")
+        assert "listens on 0.0.0.0" in ready.log
+        assert ready.worker_pids() == before
+        reload_said = len(ready.log)
+        os.kill(before[0], signal.SIGKILL)
+        wait_for(
+            lambda: "listens on 0.0.0.0" in ready.log[reload_said:], 20, "the new worker to refuse"
+        )
+        with contextlib.suppress(OSError):
+            assert Http(ready).call("GET", "/v1/hosts").status == 401
+
+
 def test_stopping_under_load_loses_no_acknowledged_request(ready):
     ready.start()
     with load(Http(ready)) as (acknowledged, failures):

@@ -24,6 +24,8 @@ import time
 import pytest
 
 from oat_trusted_filter.backend.api import program
+from oat_trusted_filter.backend.api.exchange import LARGE_BODY
+from oat_trusted_filter.backend.api.gateway import BODIES_IN_ALL
 from tests.functional.backend.parts import Http
 from tests.lab.backend import alive
 from tests.lab.nobody import run_as_nobody
@@ -338,6 +340,27 @@ def test_C2_memory_stays_bounded_under_large_bodies(backend, http):
     for _ in range(20):
         assert http.send("POST", "/v1/evidence", body, headers).status == 400
     assert memory(backend) - before < 200_000
+
+
+def test_C3_large_bodies_that_do_not_end_leave_room_for_small_ones(ready):
+    ready.options["api", "workers"] = 1
+    part, stalled = BODIES_IN_ALL // 6, []
+    head = (
+        b"POST /v1/evidence HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        b"Content-Length: %d\r\n\r\n" % LARGE_BODY
+    )
+    with ready:
+        try:
+            for _ in range(6):
+                stalled.append(secure(ready))
+                with contextlib.suppress(OSError):  # those that find no room any more
+                    stalled[-1].sendall(head + bytes(part))
+            for _ in range(10):
+                answer = Http(ready).call("POST", "/v1/challenges", {"host": "node-1"})
+                assert answer.status == 200
+        finally:
+            for connection in stalled:
+                connection.close()
 
 
 def test_C2_nesting_and_compression_bombs(backend, http):

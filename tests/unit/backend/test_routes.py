@@ -13,6 +13,7 @@
 
 import base64
 import re
+import threading
 
 import falcon.testing
 import pytest
@@ -20,11 +21,11 @@ import pytest
 from oat_trusted_filter.backend import passwords
 from oat_trusted_filter.backend.api.access import rule_name
 from oat_trusted_filter.backend.api.application import make_application
-from oat_trusted_filter.backend.api.auth import PasswordCheck
-from oat_trusted_filter.backend.api.problems import STATUS, Problem
+from oat_trusted_filter.backend.api.problems import STATUS
 from oat_trusted_filter.backend.api.routes import ROUTES, Route
 from oat_trusted_filter.backend.manage.credentials import create_token, create_user
 from oat_trusted_filter.backend.store.credentials import ADMIN, READER, ROLES, SERVICE
+from tests.lab.wait import wait_for
 
 OPERATORS = [route for route in ROUTES if route.role is not None]
 
@@ -50,7 +51,7 @@ def guarded(place_maker):
 def call(place, route, authorization=None):
     headers = {} if authorization is None else {"Authorization": authorization}
     path = re.sub(r"\{\w+\}", "1", route.path)
-    return place.client.simulate_request(route.method, path, headers=headers)
+    return place.call(route.method, path, headers=headers, remote_addr="127.0.0.1")
 
 
 def basic(name, password):
@@ -158,13 +159,38 @@ def test_people_log_in_with_a_password(guarded):
     assert call(guarded, route, basic("ann", "battery staple")).status_code == 200
 
 
-def test_passwords_are_checked_one_at_a_time(monkeypatch):
-    monkeypatch.setattr("oat_trusted_filter.backend.api.auth._QUEUE_SECONDS", 0.01)
-    check = PasswordCheck()
-    with check._turn, pytest.raises(Problem) as caught:
-        check.right("password", "$2b$04$" + "x" * 53)
-    assert caught.value.code == "too-many-attempts"
-    assert check.right("password", "no hash") is False
+def test_C4_wrong_passwords_leave_threads_for_the_others(guarded):
+    """While one password is checked few wait for it, and all others are refused at once."""
+    create_user(guarded.store, "ann", READER, "correct horse")
+    assert call(guarded, OPERATORS[0], basic("ann", "correct horse")).status_code == 200
+    answers = []
+
+    def guess(number):
+        answers.append(call(guarded, OPERATORS[0], basic("ann", f"wrong {number}")))
+
+    threads = [threading.Thread(target=guess, args=(number,)) for number in range(20)]
+    with guarded.service.authenticator._passwords._turn:
+        for thread in threads:
+            thread.start()
+        wait_for(lambda: len(answers) == 17, 10, "all but three to be refused")
+        assert {answer.json["code"] for answer in answers} == {"too-many-attempts"}
+        # Whoever was right a short while ago does not wait.
+        assert call(guarded, OPERATORS[0], basic("ann", "correct horse")).status_code == 200
+        answers.clear()
+    for thread in threads:
+        thread.join()
+    assert [answer.status_code for answer in answers] == [401] * 3
+
+
+def test_C4_an_address_has_so_many_wrong_passwords_a_minute(guarded):
+    header = {"Authorization": basic("ann", "wrong")}
+
+    def guess(address):
+        answer = guarded.call("GET", "/v1/hosts", headers=header, remote_addr=address)
+        return answer.status_code
+
+    assert [guess("198.51.100.1") for _ in range(40)] == [401] * 30 + [429] * 10
+    assert guess("198.51.100.2") == 401
 
 
 @pytest.mark.parametrize(
