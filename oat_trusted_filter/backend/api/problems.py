@@ -70,6 +70,7 @@ STATUS: Mapping[str, int] = {
     "enrolment-unknown": 404,
     "activation-failed": 403,
     "ek-software-tpm": 403,
+    "ek-certificate-missing": 403,
     "banks-invalid": 400,
     "banks-changed": 409,
     "host-already-approved": 409,

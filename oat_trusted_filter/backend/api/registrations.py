@@ -24,8 +24,7 @@ from oat_trusted_filter.backend.api.fields import Digest, HostName, Region
 from oat_trusted_filter.backend.api.problems import Problem
 from oat_trusted_filter.backend.api.service import Service
 from oat_trusted_filter.backend.appraisal.document import DocumentError, check_labels
-from oat_trusted_filter.backend.appraisal.policy import DEFAULT_POLICY
-from oat_trusted_filter.backend.store import registrations
+from oat_trusted_filter.backend.store import changes, registrations
 from oat_trusted_filter.backend.store.registrations import (
     Announced,
     Conflict,
@@ -77,8 +76,18 @@ def create(service: Service, req: falcon.Request, resp: falcon.Response) -> None
     actor, now = req.context.holder.name, service.clock()
 
     def work(connection: Connection) -> Imported:
+        # Nobody changes a policy meanwhile.
+        known = service.rules.current(connection, changes.lock_rules(connection))
+
+        def against(policy: str, labels: str | None) -> tuple[str, str] | None:
+            try:
+                known.policy_of(policy, labels)
+            except Problem as problem:
+                return problem.code, problem.detail
+            return None
+
         return registrations.register_all(
-            connection, wanted, DEFAULT_POLICY.name, actor, now, dry_run=body.dry_run
+            connection, wanted, against, actor, now, dry_run=body.dry_run
         )
 
     try:

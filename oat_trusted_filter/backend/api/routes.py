@@ -88,7 +88,10 @@ ROUTES = (
     Route(
         "PUT", "/v1/enrolments/{number}", PUBLIC, enrolments.activate,
         body=enrolments.SecretBody, reply=replies.EnrolmentDone,
-        problems=("enrolment-unknown", "activation-failed", "banks-changed"), limit="activations",
+        problems=(
+            "enrolment-unknown", "activation-failed", "banks-changed", "ek-certificate-missing",
+        ),
+        limit="activations",
     ),
     Route(
         "GET", "/v1/enrolment-tokens", READER, enrolment_tokens.index,
@@ -159,7 +162,7 @@ ROUTES = (
     Route(
         "POST", "/v1/hosts/{name}/rename", ADMIN, rebinding.rename,
         body=rebinding.RenameBody, reply=replies.HostDocument,
-        problems=(*_HOST, "host-pending", "host-already-approved"),
+        problems=(*_HOST, "host-pending", "host-already-approved", "ek-certificate-missing"),
     ),
     Route(
         "GET", "/v1/hosts/{name}/boot-log", READER, hosts.boot_log,

@@ -171,6 +171,8 @@ class RuleChanger:
             generation = changes.next_rules(connection)
             if generation != before.version + 1:
                 raise Overtaken
+            # Those that were approved while this one waited for the count.
+            verdicts.overtake_all(connection)
             write(connection, generation)
             _check_bindings(connection, after)
             verdicts.revise(connection, list(revisions(connection)), now)

@@ -29,7 +29,6 @@ from oat_trusted_filter.backend.api.rules import Rules
 from oat_trusted_filter.backend.api.service import Service
 from oat_trusted_filter.backend.api.tag_records import Claims, shown, validity
 from oat_trusted_filter.backend.store import audit, tags
-from oat_trusted_filter.backend.store.errors import Overtaken
 from oat_trusted_filter.backend.store.hosts import Host
 from oat_trusted_filter.backend.store.tags import Pair
 from oat_trusted_filter.traits import check_tag
@@ -182,8 +181,12 @@ def _change(
         host = chosen_approved(connection, name, region)
 
     def transaction(connection: Connection, known: Rules) -> None:
-        if chosen_approved(connection, name, region) != host:
-            raise Overtaken
+        nonlocal host
+        # Of what has changed since, only another record is in the way.
+        current = chosen_approved(connection, name, region)
+        if current.id != host.id:
+            raise Problem("service-busy", f"host {name} was replaced at this moment; try again")
+        host = current
         write(connection, host)
 
     service.rule_changer.change_host(host, transaction, service.clock())

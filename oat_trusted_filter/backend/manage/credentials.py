@@ -53,23 +53,31 @@ def create_token(
     :raises StartError: ``credential-exists`` or ``configuration`` for an odd name.
     """
     _check_name(name)
-    if not replace and _known(store, name) is not None:
-        raise StartError(
-            "credential-exists",
-            f"there is a token {name} already; --replace makes the old one invalid",
-        )
     token = _new_token()
     now = now_ms()
     new = Token(name, token_digest(token), role, region, now, _end(now, days), None, None)
-    _put(store, new, "token.create")
+
+    def work(connection: Connection) -> None:
+        if not replace and credentials.token(connection, name) is not None:
+            raise StartError(
+                "credential-exists",
+                f"there is a token {name} already; --replace makes the old one invalid",
+            )
+        _put(connection, new, "token.create")
+
+    store.write(work)
     return token
 
 
 def keep_token(store: Store, name: str, role: str, token: str) -> None:
     """Let a token be valid that exists already, unless there is one of this name."""
-    if _known(store, name) is None:
-        new = Token(name, token_digest(token), role, None, now_ms(), None, None, None)
-        _put(store, new, "token.create")
+    new = Token(name, token_digest(token), role, None, now_ms(), None, None, None)
+
+    def work(connection: Connection) -> None:
+        if credentials.token(connection, name) is None:
+            _put(connection, new, "token.create")
+
+    store.write(work)
 
 
 def rotate_token(store: Store, name: str, *, overlap: float, days: int | None = None) -> str:
@@ -79,20 +87,26 @@ def rotate_token(store: Store, name: str, *, overlap: float, days: int | None = 
     :param days: how long the new one is valid; None: until it is revoked.
     :raises StartError: ``credential-unknown``.
     """
-    known = _existing(store, name)
     token = _new_token()
     now = now_ms()
-    old_end = now + int(overlap * 1000)
-    if known.expires_at is not None:
-        old_end = min(old_end, known.expires_at)
-    new = known._replace(
-        digest=token_digest(token),
-        created_at=now,
-        expires_at=_end(now, days),
-        old_digest=known.digest,
-        old_expires_at=old_end,
-    )
-    _put(store, new, "token.rotate")
+
+    def work(connection: Connection) -> None:
+        known = credentials.token(connection, name, locked=True)
+        if known is None:
+            raise _unknown(name)
+        old_end = now + int(overlap * 1000)
+        if known.expires_at is not None:
+            old_end = min(old_end, known.expires_at)
+        new = known._replace(
+            digest=token_digest(token),
+            created_at=now,
+            expires_at=_end(now, days),
+            old_digest=known.digest,
+            old_expires_at=old_end,
+        )
+        _put(connection, new, "token.rotate")
+
+    store.write(work)
     return token
 
 
@@ -163,7 +177,7 @@ def actor() -> str:
     return f"oat-manage:{user}"
 
 
-def _put(store: Store, token: Token, action: str) -> None:
+def _put(connection: Connection, token: Token, action: str) -> None:
     details = {
         "name": token.name,
         "role": token.role,
@@ -171,23 +185,8 @@ def _put(store: Store, token: Token, action: str) -> None:
         "expires_at": token.expires_at,
     }
 
-    def work(connection: Connection) -> None:
-        credentials.put_token(connection, token)
-        record_act(connection, action, {k: v for k, v in details.items() if v is not None})
-
-    store.write(work)
-
-
-def _known(store: Store, name: str) -> Token | None:
-    with store.read() as connection:
-        return credentials.token(connection, name)
-
-
-def _existing(store: Store, name: str) -> Token:
-    known = _known(store, name)
-    if known is None:
-        raise _unknown(name)
-    return known
+    credentials.put_token(connection, token)
+    record_act(connection, action, {k: v for k, v in details.items() if v is not None})
 
 
 def _unknown(name: str) -> StartError:

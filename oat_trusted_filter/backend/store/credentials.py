@@ -83,9 +83,13 @@ def holder_of(connection: Connection, shown: str, now: int) -> Holder | None:
     return Holder(known.name, frozenset({known.role}), known.region)
 
 
-def token(connection: Connection, name: str) -> Token | None:
-    """The token of this name."""
-    row = connection.execute(select(*_COLUMNS).where(tokens.c.name == name)).first()
+def token(connection: Connection, name: str, *, locked: bool = False) -> Token | None:
+    """The token of this name.
+
+    :param locked: nobody else may change it before this transaction ends.
+    """
+    query = select(*_COLUMNS).where(tokens.c.name == name)
+    row = connection.execute(query.with_for_update() if locked else query).first()
     return None if row is None else Token._make(row)
 
 
@@ -96,8 +100,11 @@ def all_tokens(connection: Connection) -> list[Token]:
 
 def put_token(connection: Connection, new: Token) -> None:
     """Store a token in place of the one of its name, if there is one."""
-    remove_token(connection, new.name)
-    connection.execute(tokens.insert(), new._asdict())
+    replaced = connection.execute(
+        update(tokens).where(tokens.c.name == new.name).values(new._asdict())
+    )
+    if replaced.rowcount == 0:
+        connection.execute(tokens.insert(), new._asdict())
 
 
 def remove_token(connection: Connection, name: str) -> bool:

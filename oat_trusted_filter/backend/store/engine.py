@@ -35,7 +35,8 @@ _ATTEMPTS = 6
 _FIRST_PAUSE = 0.01
 
 # MySQL error numbers and SQLSTATEs that mean: nothing is wrong, try the transaction again.
-_MYSQL_AGAIN = frozenset({1205, 1213})
+# A deadlock has taken the savepoint along (1305) by the time it is gone back to.
+_MYSQL_AGAIN = frozenset({1205, 1213, 1305})
 _SQLSTATE_AGAIN = frozenset({"40001", "40P01"})
 
 

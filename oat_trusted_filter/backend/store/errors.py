@@ -49,6 +49,12 @@ class BanksChanged(Refused):
     code = "banks-changed"
 
 
+class CertificateMissing(Refused):
+    """A TPM that has shown its certificate once enrols without it."""
+
+    code = "ek-certificate-missing"
+
+
 class TooManyEnforcers(Refused):
     """Another enforcer reports, and more are known than can be."""
 

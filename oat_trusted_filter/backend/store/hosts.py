@@ -24,7 +24,12 @@ from sqlalchemy import Connection, RowMapping, delete, func, select, update
 from sqlalchemy.exc import IntegrityError
 
 from oat_trusted_filter.backend.store import audit, changes, verdicts
-from oat_trusted_filter.backend.store.errors import BanksChanged, NameTaken, NotFound
+from oat_trusted_filter.backend.store.errors import (
+    BanksChanged,
+    CertificateMissing,
+    NameTaken,
+    NotFound,
+)
 from oat_trusted_filter.backend.store.tables import hosts
 
 REGISTERED = "registered"
@@ -278,12 +283,14 @@ def enrol(connection: Connection, candidate: Candidate, now: int) -> Host:
     or an agent with another attestation key heals by itself. Any other key waits apart.
 
     :raises BanksChanged: the binding is approved, and the TPM is said to have fewer banks now.
+    :raises CertificateMissing: as :func:`check_certificate`.
     """
     lock(connection, candidate.region, candidate.host)
     known = named(connection, candidate.region, candidate.host)
     same = same_key(known, candidate.ek_fingerprint, candidate.ek_hash)
     if same is None:
         return _insert(connection, candidate, now)
+    check_certificate(same, candidate)
     if same.state == APPROVED and not set(same.banks) <= set(candidate.banks):
         raise BanksChanged(
             f"host {candidate.host} is approved with PCR banks {', '.join(same.banks)} and now "
@@ -311,6 +318,22 @@ def enrol(connection: Connection, candidate: Candidate, now: int) -> Host:
         details = {"other_attestation_key": other_key}
         audit_act(connection, audit.VERIFIER, "host.renew", renewed, details)
     return renewed
+
+
+def check_certificate(known: Host, enrolled: Candidate | Host) -> None:
+    """See that a key that has shown its certificate once still does.
+
+    Else a software TPM, or one that was revoked, would pass for one nothing is known of.
+
+    :raises CertificateMissing: it does not.
+    """
+    if known.ek_certificate_status in (VERIFIED, EXPIRED) and (
+        enrolled.ek_certificate_status == ABSENT
+    ):
+        raise CertificateMissing(
+            f"host {enrolled.host} has shown the certificate of its TPM before and now enrols "
+            "without it; if that is right, delete the host and approve it"
+        )
 
 
 def audit_act(

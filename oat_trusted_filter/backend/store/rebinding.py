@@ -54,6 +54,7 @@ def rename(connection: Connection, host: Host, region: str, name: str, now: int)
     If its key waits under the new name already, that enrolment counts.
 
     :raises NameTaken: another key is approved for the new name.
+    :raises CertificateMissing: as :func:`hosts.check_certificate`.
     """
     known = bindings.named(connection, region, name)
     if any(item.state == APPROVED for item in known):
@@ -67,6 +68,7 @@ def rename(connection: Connection, host: Host, region: str, name: str, now: int)
     if enrolled is not None:
         _replace(connection, enrolled)
         if enrolled.state == PENDING:
+            bindings.check_certificate(host, enrolled)
             values |= {
                 "enrolled_at": enrolled.enrolled_at, **bindings.enrolled_values(enrolled)
             }  # fmt: skip

@@ -15,19 +15,22 @@ What is announced already is left as it is, so a list can be sent again, and as 
 grown.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, update
 
-from oat_trusted_filter.backend.store import audit, changes
+from oat_trusted_filter.backend.store import audit
 from oat_trusted_filter.backend.store import hosts as bindings
 from oat_trusted_filter.backend.store.audit import Entry
 from oat_trusted_filter.backend.store.hosts import APPROVED, PENDING, REGISTERED, UNBOUND, Host
-from oat_trusted_filter.backend.store.tables import hosts, policies
+from oat_trusted_filter.backend.store.tables import hosts
 
 Name = tuple[str, str]
+#: Code and detail of what stands against a host that is bound to this policy and has these labels
+#: (JSON).
+Unfit = Callable[[str, str | None], tuple[str, str] | None]
 
 
 class Announced(NamedTuple):
@@ -92,7 +95,7 @@ class _Plan:
 def register_all(
     connection: Connection,
     wanted: Sequence[Announced],
-    built_in: str,
+    against: Unfit,
     actor: str,
     now: int,
     *,
@@ -100,14 +103,14 @@ def register_all(
 ) -> Imported:
     """Announce hosts, and approve those that wait with the key that is announced.
 
-    :param built_in: the policy there is without anybody having made it.
+    Nobody may change the rules meanwhile: the caller has locked them.
+
+    :param against: what the rules have against a policy and labels.
     :param actor: for the audit trail.
     :param dry_run: only say what would come of it.
     :raises ImportConflicts: of one or more of them.
     """
-    # Nobody deletes a policy meanwhile.
-    changes.lock_rules(connection)
-    plan = _plan(connection, wanted, built_in)
+    plan = _plan(connection, wanted, against)
     if plan.conflicts:
         raise ImportConflicts(plan.conflicts)
     if not dry_run:
@@ -115,14 +118,13 @@ def register_all(
     return Imported(len(plan.new), len(plan.waiting), plan.unchanged)
 
 
-def _plan(connection: Connection, wanted: Sequence[Announced], built_in: str) -> _Plan:
+def _plan(connection: Connection, wanted: Sequence[Announced], against: Unfit) -> _Plan:
     known: dict[Name, list[Host]] = {}
     holders: dict[str, Host] = {}
     for host in bindings.everything(connection):
         known.setdefault((host.region, host.host), []).append(host)
         if host.state == APPROVED:
             holders |= {key: host for key in (host.ek_fingerprint, host.ek_hash) if key}
-    there = frozenset([built_in, *connection.scalars(select(policies.c.name))])
     plan = _Plan([], [], [], 0, [])
     names: set[Name] = set()
     keys: set[str] = set()
@@ -130,7 +132,7 @@ def _plan(connection: Connection, wanted: Sequence[Announced], built_in: str) ->
         named = known.get(item.name, [])
         found = [
             *_twice(item, names, keys),
-            *_against(item, named, holders.get(item.ek_fingerprint), there),
+            *_against(item, named, holders.get(item.ek_fingerprint), against),
         ]
         plan.conflicts += [Conflict(place, code, detail) for code, detail in found]
         names.add(item.name)
@@ -160,13 +162,15 @@ def _twice(item: Announced, names: set[Name], keys: set[str]) -> Iterator[tuple[
 
 
 def _against(
-    item: Announced, named: Sequence[Host], holder: Host | None, there: frozenset[str]
+    item: Announced, named: Sequence[Host], holder: Host | None, against: Unfit
 ) -> Iterator[tuple[str, str]]:
     """What stands against it in what is known."""
-    if item.policy is not None and item.policy not in there:
-        yield "policy-unknown", f"there is no policy {item.policy}"
-        return
     same = bindings.same_key(named, item.ek_fingerprint)
+    policy, labels = (UNBOUND, None) if same is None else (same.policy, same.labels)
+    unfit = against(item.policy or policy, item.labels or labels)
+    if unfit is not None:
+        yield unfit
+        return
     if same is None:
         if any(other.state == APPROVED for other in named):
             yield (

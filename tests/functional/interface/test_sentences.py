@@ -32,6 +32,7 @@ ELSEWHERE = {
     "tpm-cleared": "unit/backend/test_evidence.py",
     "ima-offset": "unit/backend/test_ima.py",
     "ek-software-tpm": "functional/backend/test_enrolment.py",
+    "ek-certificate-missing": "unit/backend/test_enrolments.py",
     "banks-changed": "functional/backend/test_enrolment.py",
     "policy-ambiguous": "unit/backend/test_bindings.py",
     "authority-unknown": "unit/backend/test_operation.py",

@@ -29,6 +29,7 @@ from oslo_config import cfg
 from oat_trusted_filter.backend.api.access import Access
 from oat_trusted_filter.backend.api.problems import Problem
 from oat_trusted_filter.backend.api.routes import ROUTES
+from oat_trusted_filter.backend.manage import credentials as credentials_of_people
 from oat_trusted_filter.backend.manage.credentials import (
     create_token,
     revoke_token,
@@ -79,6 +80,22 @@ def test_a_third_token_ends_the_first(guarded):
     second = rotate_token(guarded.store, "x", overlap=100.0)
     third = rotate_token(guarded.store, "x", overlap=100.0)
     assert [status(guarded, token) for token in (first, second, third)] == [401, 200, 200]
+
+
+@pytest.mark.every_database
+def test_two_rotations_at_once_lose_no_token(guarded, monkeypatch):
+    create_token(guarded.store, "x", READER)
+    made = credentials_of_people._new_token
+
+    def in_between():
+        monkeypatch.undo()
+        others.append(rotate_token(guarded.store, "x", overlap=100.0))
+        return made()
+
+    others = []
+    monkeypatch.setattr(credentials_of_people, "_new_token", in_between)
+    token = rotate_token(guarded.store, "x", overlap=100.0)
+    assert [status(guarded, item) for item in (*others, token)] == [200, 200]
 
 
 def test_tokens_end(guarded):

@@ -16,7 +16,7 @@ import threading
 
 import pytest
 
-from oat_trusted_filter.backend.store import audit, hosts
+from oat_trusted_filter.backend.store import audit, changes, hosts, verdicts
 from tests.unit.backend.attesting import AttestingHost
 from tests.unit.backend.conftest import candidate_of
 
@@ -90,6 +90,30 @@ def test_a_policy_with_labels_counts_for_its_hosts_at_once(place, pair):
     assert levels(place) == {"node-1": "untrusted", "node-2": "trusted"}
     put(place, "strict", labels={"rack": "b"}, **STRICT)
     assert levels(place)["node-1"] == "trusted"
+
+
+@pytest.mark.parametrize("database", ["mariadb", "postgresql"], indirect=True)
+def test_E9_a_host_that_is_approved_while_rules_change_is_judged_by_the_new_ones(
+    place, monkeypatch
+):
+    """Its evidence starts over. SQLite lets no two write at once."""
+    count = changes.next_rules
+    seen = []
+
+    def serial():
+        with place.store.read() as connection:
+            return verdicts.subject(connection, "/node-1").serial
+
+    def in_between(connection):
+        # Verdicts are overtaken by now, and the count is not taken yet.
+        monkeypatch.undo()
+        place.approved_host("node-1")
+        seen.append(serial())
+        return count(connection)
+
+    monkeypatch.setattr(changes, "next_rules", in_between)
+    assert put(place, "strict", **STRICT).status_code == 200
+    assert serial() > seen[0]
 
 
 def test_two_policies_for_one_host_are_refused_from_either_side(place, pair):

@@ -21,7 +21,7 @@ import pytest
 
 from oat_trusted_filter.backend.store import audit, enrolment_tokens, hosts
 from oat_trusted_filter.backend.store.enrolment_tokens import EnrolmentToken, Refusal
-from tests.lab.makers import authority, ek_certificate
+from tests.lab.makers import IBM, authority, ek_certificate
 from tests.lab.paper_tpm import PaperTpm
 from tests.lab.quotes import SigningKey
 from tests.unit.backend.attesting import AttestingHost, b64
@@ -80,7 +80,8 @@ class Machine(AttestingHost):
         sealed = (base64.b64decode(begun.json[name]) for name in
                   ("credential_blob", "encrypted_secret"))  # fmt: skip
         secret = {"secret": b64(self.tpm.activate(*sealed))}
-        return self.place.call("PUT", f"/v1/enrolments/{begun.json['id']}", secret).json["state"]
+        done = self.place.call("PUT", f"/v1/enrolments/{begun.json['id']}", secret)
+        return done.json["state" if done.status_code == 200 else "code"]
 
 
 @pytest.fixture
@@ -124,6 +125,32 @@ def test_B4_the_end_of_a_certificate_after_the_enrolment_harms_nothing(place, ma
     # Whoever comes now is too late.
     assert Machine(place, "node-2", maker).enrol() == "ek-certificate-expired"
     assert machine.named("node-3").enrol() == "ek-certificate-expired"
+
+
+def test_B10_a_software_tpm_does_not_shed_its_mark(place, place_maker, maker):
+    options = {"ek_ca_dir": place.settings.ek_ca_dir}
+    host = Machine(place_maker(**options, allow_software_tpm=True), "node-1", maker)
+    host.certificate = ek_certificate(
+        maker, host.tpm.ek, manufacturer=IBM, start=at(-HOUR), end=at(HOUR)
+    )
+    assert host.enrol() == "pending"
+    assert host.enrol(ek_certificate=None) == "ek-certificate-missing"
+    approve(place, host)
+    host.attest()
+    before = place.get("/v1/hosts/node-1")
+    assert before["software_tpm"]
+    # The option is taken back.
+    host.place = place
+    assert host.submit().json["code"] == "ek-software-tpm"
+    assert host.enrol(ek_certificate=None) == "ek-certificate-missing"
+    assert host.submit().json["code"] == "ek-software-tpm"
+    # Nor is there a way around by another name.
+    assert host.named("node-2").enrol(ek_certificate=None) == "pending"
+    answer = place.call("POST", "/v1/hosts/node-1/rename", {"host": "node-2"})
+    assert (answer.status_code, answer.json["code"]) == (403, "ek-certificate-missing")
+    assert place.get("/v1/hosts/node-1") == before
+    place.call("DELETE", "/v1/hosts/node-1")
+    assert host.enrol(ek_certificate=None) == "pending"
 
 
 def test_A9_a_cleared_tpm_is_recorded_and_keeps_its_record(place, machine):

@@ -106,6 +106,23 @@ def test_all_mistakes_are_told_at_once(place):
     assert answer.json["error_count"] == 2
 
 
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_E9_labels_that_two_policies_match_are_refused(place, dry_run):
+    for name, labels in (("of-rack", {"rack": "a"}), ("of-row", {"row": "7"})):
+        assert place.call("PUT", f"/v1/policies/{name}", {"labels": labels}).status_code == 200
+    both = {"rack": "a", "row": "7"}
+    enrol(place, 3)
+    answer = send(
+        place, entry(1, labels={"rack": "a"}), entry(2, labels=both), entry(3, labels=both),
+        dry_run=dry_run,
+    )  # fmt: skip
+    assert errors(answer) == [(1, "policy-ambiguous"), (2, "policy-ambiguous")]
+    # Bound to one of them it may have any.
+    assert send(place, entry(2, labels=both, policy="of-row")).status_code == 201
+    # The rules can still be changed.
+    assert place.call("PUT", "/v1/policies/another", {}).status_code == 200
+
+
 def test_what_contradicts_itself_or_what_is_known(place):
     assert errors(send(place, entry(1), entry(1), entry(2, host="node-1"))) == [
         (1, "host-twice"), (1, "ek-twice"), (2, "host-twice"),

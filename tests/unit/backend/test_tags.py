@@ -64,6 +64,21 @@ def refusal(answer):
     return answer.status_code, answer.json["code"]
 
 
+def test_a_host_that_changes_at_this_moment_gets_its_tags(place, tagged, monkeypatch):
+    changer = place.service.rule_changer
+    change_host = changer.change_host
+
+    def in_between(*arguments):
+        monkeypatch.undo()
+        answer = place.call("PATCH", "/v1/hosts/node-1", {"labels": {"rack": "a1"}})
+        assert answer.status_code == 200
+        change_host(*arguments)
+
+    monkeypatch.setattr(changer, "change_host", in_between)
+    assert assign(place)["tags"] == EU
+    assert told(place) == EU
+
+
 # -- which tags there are -------------------------------------------------------------------------
 
 
