@@ -50,6 +50,8 @@ class OatCompat:
 
     pollhosts_from: tuple[Network, ...] = ()
     readers_from: tuple[Network, ...] = ()
+    allow_writes: bool = False
+    writers_from: tuple[Network, ...] = ()
     client_cache: float = 60.0
 
 
@@ -177,6 +179,8 @@ def _oat_compat(conf: cfg.ConfigOpts) -> OatCompat | None:
     return OatCompat(
         pollhosts_from=_networks("[oat_compat] pollhosts_from", group.pollhosts_from),
         readers_from=_networks("[oat_compat] readers_from", group.readers_from),
+        allow_writes=group.allow_writes,
+        writers_from=_networks("[oat_compat] writers_from", group.writers_from),
         client_cache=group.client_cache,
     )
 

@@ -48,7 +48,25 @@ Behind a proxy that is not among ``[api] proxies`` every client has the address 
         help="""
 Addresses or networks from which everything this interface shows is readable without a credential:
 where operators use CommandTool. Besides PollHosts these are hosts, their trust, location and
-reports, and the reference values. Nobody can change anything through this interface.
+reports, and the reference values.
+""",
+    ),
+    cfg.BoolOpt(
+        "allow_writes",
+        default=False,
+        help="""
+Let administrators change white lists and hosts through this interface: CommandTool, with ``-a``,
+``-e`` and ``-d``. They show a credential with the role ``admin``, or have an address in
+``writers_from``. Without it nobody can change anything here.
+""",
+    ),
+    cfg.ListOpt(
+        "writers_from",
+        default=[],
+        help="""
+Addresses or networks that may read and, with ``allow_writes``, change everything without a
+credential. Whoever can use such an address decides which hosts are trusted: leave it empty unless
+CommandTool has to write, and then list single addresses nobody else can take.
 """,
     ),
     cfg.FloatOpt(

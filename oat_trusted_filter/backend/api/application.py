@@ -23,7 +23,7 @@ from oat_trusted_filter.backend.api.access import Access
 from oat_trusted_filter.backend.api.keystone import WithKeystone
 from oat_trusted_filter.backend.api.measures import Measures
 from oat_trusted_filter.backend.api.oat_compat import callers, errors
-from oat_trusted_filter.backend.api.oat_compat.routes import OAT_ROUTES, paths_of
+from oat_trusted_filter.backend.api.oat_compat.routes import OAT_ROUTES, paths_of, served
 from oat_trusted_filter.backend.api.problems import Problem
 from oat_trusted_filter.backend.api.proxy import BehindProxies
 from oat_trusted_filter.backend.api.request_id import RequestIds
@@ -53,11 +53,10 @@ def make_application(
     for route in table:
         respond = _responder(service, access, route, service.authenticator.holder)
         setattr(resources[route.path], f"on_{route.method.lower()}", respond)
-    if service.settings.oat_compat is not None:
-        for route in OAT_ROUTES:
-            respond = _responder(service, access, route, callers.OatCallers(service).holder)
-            for path in paths_of(route):
-                setattr(resources[path], f"on_{route.method.lower()}", respond)
+    for route in served(service.settings.oat_compat):
+        respond = _responder(service, access, route, callers.OatCallers(service).holder)
+        for path in paths_of(route):
+            setattr(resources[path], f"on_{route.method.lower()}", respond)
     for path, resource in resources.items():
         app.add_route(path, resource)
     settings = service.settings

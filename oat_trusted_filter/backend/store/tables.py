@@ -376,3 +376,28 @@ rule_versions = Table(
     Column("version", BigInteger, primary_key=True, autoincrement=False),
     Column("names", _document(), nullable=False),
 )
+
+#: OEMs and operating systems of OpenAttestation; an OEM has no version.
+oat_makers = Table(
+    "oat_makers",
+    metadata,
+    Column("kind", _text(WORD_LENGTH), primary_key=True),
+    Column("name", _text(NAME_LENGTH), primary_key=True),
+    Column("version", _text(NAME_LENGTH), primary_key=True),
+    Column("description", _document(), nullable=False),
+)
+
+#: MLEs of OpenAttestation, see :mod:`.oat_mles`. Their PCRs are those of a reference set.
+oat_mles = Table(
+    "oat_mles",
+    metadata,
+    Column("key", _text(DIGEST_LENGTH), primary_key=True),
+    Column("type", _text(WORD_LENGTH), nullable=False),
+    Column("maker", _text(NAME_LENGTH), nullable=False),
+    Column("maker_version", _text(NAME_LENGTH), nullable=False),
+    Column("name", _text(NAME_LENGTH), nullable=False),
+    Column("version", _text(NAME_LENGTH), nullable=False),
+    Column("attestation_type", _text(WORD_LENGTH), nullable=False),
+    Column("description", _document(), nullable=False),
+    Column("source", _text(NAME_LENGTH)),
+)

@@ -17,6 +17,8 @@ from urllib.parse import parse_qsl
 
 import falcon
 
+from oat_trusted_filter.backend.api.exchange import answer
+
 Asked: TypeAlias = Mapping[str, str]
 
 
@@ -24,3 +26,19 @@ def asked(req: falcon.Request) -> Asked:
     """The fields of the query, without the blanks that CommandTool leaves around both sides."""
     pairs = parse_qsl(req.query_string, keep_blank_values=True)
     return {name.strip(): value.strip() for name, value in pairs}
+
+
+def done(resp: falcon.Response, *, json: bool = False) -> None:
+    """Answer that what was asked for is done: four characters, which clients print.
+
+    :param json: OpenAttestation called them JSON here, and text elsewhere.
+    """
+    said(resp, "true")
+    if json:
+        resp.content_type = falcon.MEDIA_JSON
+
+
+def said(resp: falcon.Response, text: str) -> None:
+    """Answer with bare text."""
+    answer(resp, text.encode())
+    resp.content_type = falcon.MEDIA_TEXT

@@ -21,7 +21,7 @@ from oat_trusted_filter.backend.api.proxy import address_of
 from oat_trusted_filter.backend.api.service import Service
 from oat_trusted_filter.backend.settings import OatCompat
 from oat_trusted_filter.backend.store import credentials
-from oat_trusted_filter.backend.store.credentials import READER, SERVICE, Holder
+from oat_trusted_filter.backend.store.credentials import ADMIN, READER, SERVICE, Holder
 
 
 class OatCallers:
@@ -30,7 +30,11 @@ class OatCallers:
     def __init__(self, service: Service) -> None:
         self._service = service
         compat = service.settings.oat_compat or OatCompat()
-        self._roles = ((READER, compat.readers_from), (SERVICE, compat.pollhosts_from))
+        self._roles = (
+            (ADMIN, compat.writers_from),
+            (READER, compat.readers_from),
+            (SERVICE, compat.pollhosts_from),
+        )
 
     def holder(self, req: falcon.Request) -> Holder:
         """Who has sent the request.

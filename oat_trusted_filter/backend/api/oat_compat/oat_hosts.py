@@ -20,21 +20,20 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from oat_trusted_filter.backend.api.exchange import answer
 from oat_trusted_filter.backend.api.oat_compat.asked import asked
-from oat_trusted_filter.backend.api.oat_compat.errors import OatError
-from oat_trusted_filter.backend.api.oat_compat.mles import (
-    BIOS,
+from oat_trusted_filter.backend.api.oat_compat.catalogue import (
     FIRMWARE_PCRS,
-    VMM,
+    Catalogue,
     Mle,
-    mles_named,
+    catalogue,
 )
-from oat_trusted_filter.backend.api.rules import Rules
+from oat_trusted_filter.backend.api.oat_compat.errors import OatError
 from oat_trusted_filter.backend.api.service import Service
 from oat_trusted_filter.backend.api.snapshots import TRUSTED
 from oat_trusted_filter.backend.appraisal.records import Finding
 from oat_trusted_filter.backend.store import hosts, listing, tags
 from oat_trusted_filter.backend.store.hosts import APPROVED, Host
 from oat_trusted_filter.backend.store.listing import ListedHost, ListedVerdict, Wanted
+from oat_trusted_filter.backend.store.oat_mles import BIOS, VMM
 from oat_trusted_filter.backend.store.tags import StoredRecord
 from oat_trusted_filter.tcg.public import parse_public
 
@@ -49,7 +48,7 @@ def index(service: Service, req: falcon.Request, resp: falcon.Response) -> None:
     service.snapshots.settle(service.clock())
     wanted = Wanted(region=req.context.holder.region, state=APPROVED)
     with service.store.read() as connection:
-        known = service.rules.now(connection)
+        known = catalogue(service, connection)
         records = {(item.region, item.host): item for item in tags.records(connection)}
         found = [item for item in listing.everything(connection, wanted) if text in item.host.host]
     shown = []
@@ -143,7 +142,7 @@ def _parts(verdict: ListedVerdict) -> tuple[bool, bool]:
     return bios, vmm
 
 
-def _document(known: Rules, found: ListedHost, location: str | None) -> dict[str, Any]:
+def _document(known: Catalogue, found: ListedHost, location: str | None) -> dict[str, Any]:
     """A TxtHostRecord. Agents dial in, so there is no address and no port to tell."""
     names = "[]" if found.verdict is None else found.verdict.reference_sets
     bios, vmm = matched(known, names)
@@ -151,13 +150,13 @@ def _document(known: Rules, found: ListedHost, location: str | None) -> dict[str
         "HostName": found.host.host,
         "IPAddress": None,
         "Port": None,
-        "BIOS_Name": bios and bios.reference.name,
-        "BIOS_Version": bios and bios.version,
-        "BIOS_Oem": bios and bios.reference.kind,
-        "VMM_Name": vmm and vmm.reference.name,
-        "VMM_Version": vmm and vmm.version,
-        "VMM_OSName": vmm and vmm.reference.kind,
-        "VMM_OSVersion": vmm and "",
+        "BIOS_Name": bios and bios.stored.name,
+        "BIOS_Version": bios and bios.stored.version,
+        "BIOS_Oem": bios and bios.stored.maker,
+        "VMM_Name": vmm and vmm.stored.name,
+        "VMM_Version": vmm and vmm.stored.version,
+        "VMM_OSName": vmm and vmm.stored.maker,
+        "VMM_OSVersion": vmm and vmm.stored.maker_version,
         "AddOn_Connection_String": None,
         "Description": None,
         "Email": None,
@@ -168,15 +167,15 @@ def _document(known: Rules, found: ListedHost, location: str | None) -> dict[str
     }
 
 
-def matched(known: Rules, reference_sets: str) -> tuple[Mle | None, Mle | None]:
+def matched(known: Catalogue, reference_sets: str) -> tuple[Mle | None, Mle | None]:
     """The MLEs that firmware and system of a host were found to be; None: none that is known.
 
     :param reference_sets: names, JSON.
     """
     found: dict[str, Mle] = {}
     for name in msgspec.json.decode(reference_sets, type=list[str]):
-        for mle in mles_named(known, name):
-            found.setdefault(mle.type, mle)
+        for mle in known.of_set(name):
+            found.setdefault(mle.stored.type, mle)
     return found.get(BIOS), found.get(VMM)
 
 

@@ -26,6 +26,7 @@ import msgspec
 from oat_trusted_filter.backend.api.exchange import answer
 from oat_trusted_filter.backend.api.fields import Pcrs, moment, pcr_values
 from oat_trusted_filter.backend.api.oat_compat.asked import asked
+from oat_trusted_filter.backend.api.oat_compat.catalogue import catalogue
 from oat_trusted_filter.backend.api.oat_compat.errors import OatError
 from oat_trusted_filter.backend.api.oat_compat.oat_hosts import (
     asked_name,
@@ -68,7 +69,7 @@ def trust(service: Service, req: falcon.Request, resp: falcon.Response) -> None:
     for name in names:
         host = named(service, req, name)[0].host
         with service.store.read() as connection:
-            known = service.rules.now(connection)
+            known = catalogue(service, connection)
             found = reports.of_name(connection, host.region, host.host, limit=_LAST)
         for report in found:
             bios, vmm = matched(known, report.reference_sets)
@@ -78,8 +79,8 @@ def trust(service: Service, req: falcon.Request, resp: falcon.Response) -> None:
                 Host_Name=host.host,
                 MLE_Info=",".join(
                     (
-                        f"BIOS:{bios.reference.name}-{bios.version}" if bios else "BIOS:",
-                        f"VMM:{vmm.reference.name}:{vmm.version}" if vmm else "VMM:",
+                        f"BIOS:{bios.stored.name}-{bios.stored.version}" if bios else "BIOS:",
+                        f"VMM:{vmm.stored.name}:{vmm.stored.version}" if vmm else "VMM:",
                     )
                 ),
                 Trust_Status=_flag(good=report.level == TRUSTED),
@@ -110,12 +111,12 @@ def attestation(service: Service, req: falcon.Request, resp: falcon.Response) ->
     found, verdict, pcrs = _evidence(service, req)
     values = pcrs[_bank(pcrs)]
     with service.store.read() as connection:
-        _, vmm = matched(service.rules.now(connection), verdict.reference_sets)
+        _, vmm = matched(catalogue(service, connection), verdict.reference_sets)
     launched = len(set(values[_LAUNCH_PCR])) > 1
     root = Element(
         "Host_Attestation_Report",
         Host_Name=found.host.host,
-        Host_VMM=vmm.reference.kind if vmm else "",
+        Host_VMM=vmm.stored.maker if vmm else "",
         TXT_Support="true" if launched else "false",
     )
     for number, value in sorted(values.items()):

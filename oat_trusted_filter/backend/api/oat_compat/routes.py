@@ -11,10 +11,18 @@
 # under the License.
 """The routes of OpenAttestation, which are served beside ``/v1`` if ``[oat_compat]`` says so."""
 
-from oat_trusted_filter.backend.api.oat_compat import mles, oat_hosts, oat_reports, pollhosts
+from oat_trusted_filter.backend.api.oat_compat import (
+    host_changes,
+    makers,
+    mles,
+    oat_hosts,
+    oat_reports,
+    pollhosts,
+)
 from oat_trusted_filter.backend.api.oat_compat.errors import ATTESTATION, ROOTS, WHITE_LISTS
 from oat_trusted_filter.backend.api.route import Route
-from oat_trusted_filter.backend.store.credentials import READER, SERVICE
+from oat_trusted_filter.backend.settings import OatCompat
+from oat_trusted_filter.backend.store.credentials import ADMIN, READER, SERVICE
 
 _REPORTS = f"{ATTESTATION}/hosts/reports"
 
@@ -33,12 +41,40 @@ OAT_ROUTES = (
     Route(
         "GET", f"{_REPORTS}/attestationreport", READER, oat_reports.attestation_log, regional=True,
     ),
-    Route("GET", f"{WHITE_LISTS}/oem", READER, mles.index_oems),
-    Route("GET", f"{WHITE_LISTS}/os", READER, mles.index_systems),
+    Route("GET", f"{WHITE_LISTS}/oem", READER, makers.index_oems),
+    Route("GET", f"{WHITE_LISTS}/os", READER, makers.index_systems),
     Route("GET", f"{WHITE_LISTS}/mles", READER, mles.index),
     Route("GET", f"{WHITE_LISTS}/mles/manifest", READER, mles.show),
     Route("GET", f"{WHITE_LISTS}/mles/source", READER, mles.show_source),
+    Route("POST", f"{ATTESTATION}/hosts", ADMIN, host_changes.create),
+    Route("PUT", f"{ATTESTATION}/hosts", ADMIN, host_changes.change),
+    Route("DELETE", f"{ATTESTATION}/hosts", ADMIN, host_changes.delete),
+    Route("POST", f"{WHITE_LISTS}/oem", ADMIN, makers.create_oem),
+    Route("PUT", f"{WHITE_LISTS}/oem", ADMIN, makers.change_oem),
+    Route("DELETE", f"{WHITE_LISTS}/oem", ADMIN, makers.delete_oem),
+    Route("POST", f"{WHITE_LISTS}/os", ADMIN, makers.create_system),
+    Route("PUT", f"{WHITE_LISTS}/os", ADMIN, makers.change_system),
+    Route("DELETE", f"{WHITE_LISTS}/os", ADMIN, makers.delete_system),
+    Route("POST", f"{WHITE_LISTS}/mles", ADMIN, mles.create),
+    Route("PUT", f"{WHITE_LISTS}/mles", ADMIN, mles.change),
+    Route("DELETE", f"{WHITE_LISTS}/mles", ADMIN, mles.delete),
+    Route("POST", f"{WHITE_LISTS}/mles/whitelist/pcr", ADMIN, mles.add_pcr),
+    Route("PUT", f"{WHITE_LISTS}/mles/whitelist/pcr", ADMIN, mles.change_pcr),
+    Route("DELETE", f"{WHITE_LISTS}/mles/whitelist/pcr", ADMIN, mles.delete_pcr),
+    Route("POST", f"{WHITE_LISTS}/mles/source", ADMIN, mles.set_source),
+    Route("PUT", f"{WHITE_LISTS}/mles/source", ADMIN, mles.change_source),
+    Route("DELETE", f"{WHITE_LISTS}/mles/source", ADMIN, mles.delete_source),
 )  # fmt: skip
+
+
+def served(compat: OatCompat | None) -> tuple[Route, ...]:
+    """The routes that are switched on.
+
+    :param compat: None: none are.
+    """
+    if compat is None:
+        return ()
+    return tuple(route for route in OAT_ROUTES if compat.allow_writes or route.role != ADMIN)
 
 
 def paths_of(route: Route) -> tuple[str, ...]:
