@@ -64,7 +64,7 @@ from oat_trusted_filter.backend.appraisal.records import (
     Verdict,
 )
 from oat_trusted_filter.backend.appraisal.tags import missing
-from oat_trusted_filter.backend.store import hosts, verdicts
+from oat_trusted_filter.backend.store import hosts, reports, verdicts
 from oat_trusted_filter.backend.store import ima as ima_store
 from oat_trusted_filter.backend.store.errors import Overtaken
 from oat_trusted_filter.backend.store.ima import ImaChange
@@ -309,9 +309,15 @@ def _store(
     challenge = submission.challenge
     spent = Spent(challenge.digest, service.challenges.expires_at(challenge))
     log = submission.boot_log if outcome.boot_log_digest is not None else None
-    service.store.write(
+    reported = service.store.write(
         lambda connection: verdicts.renew(connection, subject, outcome, spent, log, change, keep)
     )
+    if reported:
+        # Here and not every hour only: what a host makes the service keep has an end.
+        most = service.settings.history_reports
+        service.store.write(
+            lambda connection: reports.keep_most(connection, subject.host_id, most)
+        )  # fmt: skip
 
 
 def _latest(service: Service, submission: Submission) -> int:

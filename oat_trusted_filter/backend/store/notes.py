@@ -56,6 +56,23 @@ def write(connection: Connection, notes: Iterable[Note]) -> None:
     audit.record_all(connection, [_entry(note) for note in found if note.changed])
 
 
+def forget_repetition(connection: Connection, host_id: int, since: int) -> None:
+    """Make room for a report that says the same as the last one.
+
+    Root of a host may boot something else over and over, or make its log look so. Of the reports
+    that repeat an earlier one, only the last stays for as long as that one is young.
+
+    :param since: moment; the earlier one is young if it is later.
+    """
+    found = reports.latest(connection, host_id, 2)
+    if len(found) < 2:
+        return
+    last, earlier = found
+    repeats = same(last.level, last.findings, earlier.level, earlier.findings)
+    if last.cause == reports.EVIDENCE and repeats and earlier.at > since:
+        reports.forget(connection, last.id)
+
+
 def same(level: str, findings: str, other_level: str, other_findings: str) -> bool:
     """Whether two verdicts say the same: another number of files is no change."""
     return level == other_level and (

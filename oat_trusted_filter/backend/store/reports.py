@@ -12,7 +12,8 @@
 """The history: a report for each change of a verdict, with the evidence it rests on.
 
 A report stands until the next one of its host. Evidence that changes nothing adds none: it only
-moves ``appraised_at`` of the verdict on, and the report after it says until when that was. A change
+moves ``appraised_at`` of the verdict on, and the report after it says until when that was. Another
+boot that is judged the same adds one, which may take the place of the one before. A change
 of the rules or a lapse comes without evidence and rests on that of the report before.
 
 Boot logs are stored once by digest, and so are policies and reference sets: a version of the rules
@@ -171,6 +172,17 @@ def of_name(
     return [Report._make(row) for row in connection.execute(query.limit(limit))]
 
 
+def latest(connection: Connection, host_id: int, limit: int) -> list[Report]:
+    """The last reports of a binding, newest first."""
+    query = select(*_COLUMNS).where(reports.c.host_id == host_id).order_by(reports.c.id.desc())
+    return [Report._make(row) for row in connection.execute(query.limit(limit))]
+
+
+def forget(connection: Connection, number: int) -> None:
+    """Delete one report."""
+    connection.execute(delete(reports).where(reports.c.id == number))
+
+
 def confirmed(connection: Connection, found: Sequence[Report]) -> dict[int, int | None]:
     """Until when evidence confirmed these reports, by number."""
     until: dict[int, int | None] = {}
@@ -257,6 +269,18 @@ def purge_binding(connection: Connection, host_id: int, *, before: int, most: in
     )
     first = connection.scalar(rests_on) or first
     return int(connection.execute(delete(reports).where(mine, reports.c.id < first)).rowcount)
+
+
+def keep_most(connection: Connection, host_id: int, most: int) -> None:
+    """Delete the oldest reports of a binding that has many too many, and what only they need.
+
+    :param most: reports that stay; a tenth more are borne, for looking for what nobody needs takes
+        a while.
+    """
+    mine = select(func.count()).select_from(reports).where(reports.c.host_id == host_id)
+    if (connection.scalar(mine) or 0) > most + most // 10:
+        purge_binding(connection, host_id, before=0, most=most)
+        drop_unused(connection)
 
 
 def drop_unused(connection: Connection) -> None:

@@ -50,6 +50,8 @@ _LAPSED_FINDINGS = (
     '"message":"the host has proven nothing since it was last appraised"}]'
 )
 _CHUNK = 500
+#: Milliseconds in which a host gets one report of evidence that says what was said before.
+_REPETITION_MS = 3600 * 1000
 # As a key of JSON.
 _IMA_PCR = "10"
 
@@ -291,13 +293,14 @@ def renew(
     boot_log: bytes | None,
     ima_change: ima.ImaChange | None = None,
     keep: Callable[[], bytes] | None = None,
-) -> None:
+) -> bool:
     """Store an appraisal and use up its challenge, or do neither.
 
     :param known: what the appraisal was made from.
     :param boot_log: the boot log, if it was sent along.
     :param ima_change: what changes of the IMA log, if anything does.
     :param keep: packs the evidence, for the history.
+    :returns: whether there is a report about it.
     :raises ChallengeSpent: the challenge has led to a verdict before.
     :raises Overtaken: ``known`` is out of date.
     :raises BootLogGone: the boot log is not stored and was not sent.
@@ -321,11 +324,15 @@ def renew(
         mark_changed(connection, [known.host_id])
     changed = not notes.same(known.level, known.findings, outcome.level, outcome.findings)
     if changed or other:
+        if not changed:
+            since = outcome.appraised_at - _REPETITION_MS
+            notes.forget_repetition(connection, known.host_id, since)
         notes.write(connection, [_note_of_evidence(known, outcome, keep, changed=changed)])
     if digest != known.boot_log_digest:
         _drop_unused(connection, known.boot_log_digest)
     if ima_change is not None:
         ima.change(connection, known.host_id, ima_change)
+    return changed or other
 
 
 def lapse(connection: Connection, now: int, latest: int) -> int:

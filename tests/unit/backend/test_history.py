@@ -11,6 +11,8 @@
 # under the License.
 """The history: a report for each change and none else, and evidence that can be judged again."""
 
+import hashlib
+import struct
 from dataclasses import replace
 
 import pytest
@@ -20,6 +22,8 @@ from oat_trusted_filter.backend.api import kept
 from oat_trusted_filter.backend.api.upkeep import purge_history
 from oat_trusted_filter.backend.store import reports
 from oat_trusted_filter.backend.store.tables import boot_logs, rule_documents, rule_versions
+from oat_trusted_filter.tcg.algorithms import BANKS
+from oat_trusted_filter.tcg.bootlog import EV_NO_ACTION, parse_boot_log
 from tests.unit.backend.test_ima import Machine, put_policy, take_list
 
 OTHER = {"secure_boot": "optional", "requirements": [{"kind": "platform", "pcrs": [7]}]}
@@ -100,6 +104,53 @@ def test_every_report_gives_the_same_answer_again(place, host):
         assert answer["level"] == report["level"]
         assert answer["findings"] == report["findings"]
         assert answer["signature"] == ("verified" if report["cause"] == "evidence" else "absent")
+
+
+def padded(log, number):
+    """The log with an event that no PCR knows of."""
+    banks = parse_boot_log(log).banks
+    event = struct.pack("<III", 0, EV_NO_ACTION, len(banks))
+    for bank in banks:
+        event += struct.pack("<H", BANKS[bank]) + bytes(hashlib.new(bank).digest_size)
+    return log + event + struct.pack("<II", 4, number)
+
+
+@pytest.mark.every_database
+def test_C4_a_host_that_pads_its_boot_log_does_not_fill_the_database(place, host):
+    log = host.boot_log
+    before = said(place)
+    for number in range(5):
+        place.clock.pass_by(60)
+        host.log_is(padded(log, number))
+        assert host.attest() == "trusted"
+    assert said(place) == [*before, ("evidence", "trusted")]
+    # The first one, of the report before, and the last one.
+    assert count(place, boot_logs) == 2
+    for report in history(place):
+        assert again(place, report)["same"]
+    # An hour later there is another one.
+    for number in range(5, 8):
+        place.clock.pass_by(60 if number > 5 else 3600)
+        host.log_is(padded(log, number))
+        host.attest()
+    assert said(place)[-2:] == [("evidence", "trusted")] * 2
+
+
+def test_C4_a_host_that_changes_all_the_time_does_not_fill_the_database(place_maker):
+    place = place_maker(history_reports=3)
+    host = place.approved_host()
+    host.attest()
+    place.trust(host)
+    log = host.boot_log
+    for number in range(4):
+        host.boot("machine-a-loader")
+        host.log_is(padded(host.boot_log, number))
+        assert host.attest() == "untrusted"
+        host.boot("machine-a")
+        host.log_is(padded(log, number))
+        assert host.attest() == "trusted"
+    assert [level for _, level in said(place)] == ["trusted", "untrusted", "trusted"]
+    assert count(place, boot_logs) == 3
 
 
 def test_refused_evidence_can_be_refused_again(place, host):
