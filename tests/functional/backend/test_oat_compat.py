@@ -35,23 +35,21 @@ def backend(tmp_path_factory, allowing):
 
 
 @pytest.mark.parametrize("root", ROOTS)
-def test_our_own_driver_for_openattestation(backend, trusted, tpms, operator, root):
+def test_our_own_driver_for_openattestation(backend, trusted, tpms, operator, tmp_path, root):
     other = ComputeHost(backend, tpms[1], boot="machine-a-loader")
     other.enrol()
     operator.approve(other)
     assert other.round().level == "untrusted"
+    path = tmp_path / "nova.conf"
+    path.write_text(
+        "[trusted_computing]\ndriver = pollhosts\nattestation_server = 127.0.0.1\n"
+        f"attestation_port = {backend.port}\nattestation_api_url = {root}\n"
+        f"attestation_server_ca_file = {backend.cacert}\n"
+        f"attestation_auth_blob = {backend.scheduler_token}\n"
+    )
     conf = cfg.ConfigOpts()
     trusted_computing.register_opts(conf)
-    conf([], default_config_files=[], default_config_dirs=[])
-    for name, value in {
-        "driver": "pollhosts",
-        "attestation_server": "127.0.0.1",
-        "attestation_port": backend.port,
-        "attestation_api_url": root,
-        "attestation_server_ca_file": str(backend.cacert),
-        "attestation_auth_blob": backend.scheduler_token,
-    }.items():
-        conf.set_override(name, value, group="trusted_computing")
+    conf([], default_config_files=[str(path)], default_config_dirs=[])
     driver = PollHostsDriver.from_conf(conf)
     names = {trusted.name, other.name, "nobody"}
     reply = driver.get_verdicts(None, None, names=names, timeout=10.0)

@@ -17,11 +17,13 @@ import json
 import re
 
 import pytest
+from oslo_config import cfg
 
 from oat_trusted_filter.backend.api.oat_compat.routes import OAT_ROUTES
 from oat_trusted_filter.backend.manage.credentials import create_token
-from oat_trusted_filter.backend.settings import OatCompat
+from oat_trusted_filter.backend.settings import OatCompat, Settings, StartError
 from oat_trusted_filter.backend.store.credentials import SERVICE
+from oat_trusted_filter.conf import backend as backend_conf
 
 OVIRT = "192.0.2.10"
 STRANGER = "198.51.100.1"
@@ -238,6 +240,26 @@ def test_it_is_off_unless_it_is_turned_on(operator):
     for route in OAT_ROUTES:
         answer = operator.call(route.method, route.path)
         assert answer.status_code == 404
+
+
+def configured(path, **options):
+    path.write_text("[oat_compat]\n" + "".join(f"{key} = {options[key]}\n" for key in options))
+    conf = cfg.ConfigOpts()
+    backend_conf.register_opts(conf)
+    conf([], default_config_files=[str(path)], default_config_dirs=[])
+    return Settings.from_conf(conf).oat_compat
+
+
+def test_what_the_configuration_says(tmp_path):
+    path = tmp_path / "oat.conf"
+    assert configured(path, pollhosts_from=OVIRT) is None
+    compat = configured(path, enabled=True, pollhosts_from=f"{OVIRT} , 2001:db8::/64")
+    assert [str(network) for network in compat.pollhosts_from] == [f"{OVIRT}/32", "2001:db8::/64"]
+    assert (compat.readers_from, compat.allow_writes, compat.writers_from) == ((), False, ())
+    for name in ("pollhosts_from", "readers_from", "writers_from"):
+        with pytest.raises(StartError, match=rf"\[oat_compat\] {name}: .*nonsense") as caught:
+            configured(path, enabled=True, **{name: "nonsense"})
+        assert caught.value.code == "configuration"
 
 
 @pytest.mark.parametrize("blob", [None, "wrong", "x" * 5000])

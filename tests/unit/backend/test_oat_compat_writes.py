@@ -163,6 +163,7 @@ def test_makers_stay_as_long_as_they_have_mles(place, makers):
 # -- MLEs -------------------------------------------------------------------------------------
 
 
+@pytest.mark.every_database
 def test_oat_mle(place, operator, makers):
     path, query = f"{WLM}/mles", "mleName=B&mleVersion=v123&oemName=OEM1"
     first = {"Name": "0", "Value": "AB" * 20}
