@@ -54,6 +54,7 @@ class FakeBackend(fixtures.Fixture):  # type: ignore[misc]
     :ivar token: of the role ``service``; the file ``token_file`` holds it.
     :ivar lease: seconds its answers may be used.
     :ivar lapsing: hosts whose verdict ends earlier, with their seconds.
+    :ivar tags_lapsing: hosts whose tags do, but not their verdict.
     :ivar fault: takes over every answer if it is set; a function of the request handler.
     :ivar requests: path and headers of each request; ``bodies`` what came with it.
     :ivar connections: how many there were.
@@ -66,6 +67,7 @@ class FakeBackend(fixtures.Fixture):  # type: ignore[misc]
         self.cursor = 0
         self.lease = 30.0
         self.lapsing: list[tuple[str, float]] = []
+        self.tags_lapsing: list[tuple[str, float]] = []
         self.fault: Callable[[Any], None] | None = None
         self.authorized: Callable[[Any], bool] = lambda headers: (
             headers.get("Authorization") == f"Bearer {self.token}"
@@ -149,7 +151,7 @@ class FakeBackend(fixtures.Fixture):  # type: ignore[misc]
     def answer(self, since: str | None, etag: str | None) -> tuple[int, Any]:
         """Status and body for a request."""
         with self._lock:
-            if etag == self.etag and not self.lapsing:
+            if etag == self.etag and not self.lapsing and not self.tags_lapsing:
                 return _NOT_MODIFIED, None
             after, full = 0, True
             if since is not None:
@@ -169,8 +171,9 @@ class FakeBackend(fixtures.Fixture):  # type: ignore[misc]
                     if row is None and not full
                 ],
                 "lapsing": [
-                    {"region": "", "host": host, "seconds": seconds}
-                    for host, seconds in self.lapsing
+                    {"region": "", "host": host, "seconds": seconds, "tags_only": tags_only}
+                    for lapsing, tags_only in ((self.lapsing, False), (self.tags_lapsing, True))
+                    for host, seconds in lapsing
                 ],
             }
 

@@ -32,7 +32,8 @@ from oat_trusted_filter.traits import (
 #: What placement accepts, from its API reference.
 PLACEMENT = re.compile(r"CUSTOM_[A-Z0-9_]{1,248}")
 
-texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
+# Sixteen characters of a trait are the most one of these takes, so none has too long a trait.
+texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=7)
 near = st.text("aAbB_-2D", min_size=1, max_size=6)  # where one could be taken for another
 
 

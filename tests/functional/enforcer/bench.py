@@ -65,8 +65,6 @@ class Backend(ScriptedBackend):
         super().__init__(folder)
         self.takes_reports = False
         self.reports = []
-        self.token_file = folder / "enforcer.token"
-        self.token_file.write_text(f"{self.token}\n")
 
     def __enter__(self):
         super().__enter__()

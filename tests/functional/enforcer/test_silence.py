@@ -11,6 +11,8 @@
 # under the License.
 """The backend is silent: fail closed, but not at once."""
 
+from pathlib import Path
+
 import pytest
 
 from oat_trusted_filter.traits import TRUSTED
@@ -160,7 +162,7 @@ def test_changes_that_continue_nothing_are_not_believed_and_all_is_asked_for(ben
 def test_a_new_token_is_read_without_a_restart(bench, host):
     bench.backend.token = "another-token"
     bench.turn()
-    bench.backend.token_file.write_text("another-token")
+    Path(bench.backend.token_file).write_text("another-token")
     bench.backend.say("untrusted", "compute-1")
     bench.turn()
     assert bench.placement.traits(host) == set()
