@@ -11,6 +11,7 @@
 # under the License.
 """Options of the agent, group ``[agent]``."""
 
+import copy
 import re
 import socket
 
@@ -252,8 +253,10 @@ Say line by line whether TPM, boot log, clock and backend are usable, change not
 
 def register_opts(conf: cfg.ConfigOpts) -> None:
     """Register the group ``[agent]`` with a configuration object."""
-    conf.register_group(GROUP)
-    conf.register_opts(OPTS, group=GROUP)
+    # A copy: what is registered is kept in the group, which would otherwise be shared by all
+    # configuration objects of the process.
+    conf.register_group(copy.deepcopy(GROUP))
+    conf.register_opts(OPTS, group=GROUP.name)
 
 
 def register_cli_opts(conf: cfg.ConfigOpts) -> None:

@@ -11,6 +11,8 @@
 # under the License.
 """Options of the backend, groups ``[api]``, ``[attestation]`` and ``[database]``."""
 
+import copy
+
 from oslo_config import cfg
 
 from oat_trusted_filter.conf import oat_compat
@@ -312,8 +314,10 @@ _GROUPS = (
 def register_opts(conf: cfg.ConfigOpts) -> None:
     """Register the groups of the backend with a configuration object."""
     for group, opts in _GROUPS:
-        conf.register_group(group)
-        conf.register_opts(opts, group=group)
+        # A copy: what is registered and overridden is kept in the group, which would otherwise be
+        # shared by all configuration objects of the process.
+        conf.register_group(copy.deepcopy(group))
+        conf.register_opts(opts, group=group.name)
 
 
 def list_opts() -> list[tuple[cfg.OptGroup, list[cfg.Opt]]]:
