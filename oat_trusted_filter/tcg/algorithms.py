@@ -14,8 +14,9 @@
 Source: TCG Algorithm Registry, section "TPM_ALG_ID".
 """
 
+import functools
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -27,8 +28,9 @@ BANKS: Mapping[str, int] = MappingProxyType(
 _NAMES = {number: name for name, number in BANKS.items()}
 _SIZES = {"sha1": 20, "sha256": 32, "sha384": 48, "sha512": 64}
 # Not hashlib.new, which looks the name up each time and takes three times as long.
-_CONSTRUCTORS = {
-    "sha1": hashlib.sha1,
+_CONSTRUCTORS: Mapping[str, Callable[[bytes], Any]] = {
+    # SHA-1 is what old banks hold; nothing is trusted because of it alone.
+    "sha1": functools.partial(hashlib.sha1, usedforsecurity=False),
     "sha256": hashlib.sha256,
     "sha384": hashlib.sha384,
     "sha512": hashlib.sha512,
@@ -53,5 +55,12 @@ def new_hash(bank: str, data: bytes = b"") -> Any:
 
     :raises KeyError: no such bank.
     """
-    # SHA-1 is what old banks hold; nothing is trusted because of it alone.
-    return _CONSTRUCTORS[bank](data, usedforsecurity=False)
+    return _CONSTRUCTORS[bank](data)
+
+
+def hasher(bank: str) -> Callable[[bytes], Any]:
+    """What makes hash objects of a bank, for loops in which the look-up would count.
+
+    :raises KeyError: no such bank.
+    """
+    return _CONSTRUCTORS[bank]

@@ -21,12 +21,13 @@ has no hash for, the SHA-1 digest padded with zeros. After a violation (a file w
 while it was measured) the entry holds zeros, and ones are extended.
 """
 
+import functools
 import hashlib
 import struct
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from oat_trusted_filter.tcg.algorithms import digest_size, new_hash
+from oat_trusted_filter.tcg.algorithms import digest_size, hasher
 from oat_trusted_filter.tcg.errors import FormatError
 
 IMA_PCR = 10
@@ -41,13 +42,15 @@ _HEAD = struct.Struct("<I20sI")
 _U32 = struct.Struct("<I")
 _LEGACY = b"ima"
 _LEGACY_NAME_BYTES = 256
+#: Name, number of fields, and whether the third is a signature; the first two are the digest
+#: (``d-ng`` or ``d-ngv2``) and the path (``n-ng``) in all of them.
 _TEMPLATES = {
-    b"ima-ng": ("d-ng", "n-ng"),
-    b"ima-sig": ("d-ng", "n-ng", "sig"),
-    b"ima-buf": ("d-ng", "n-ng", "buf"),
-    b"ima-modsig": ("d-ng", "n-ng", "sig", "d-modsig", "modsig"),
-    b"ima-ngv2": ("d-ngv2", "n-ng"),
-    b"ima-sigv2": ("d-ngv2", "n-ng", "sig"),
+    b"ima-ng": ("ima-ng", 2, False),
+    b"ima-sig": ("ima-sig", 3, True),
+    b"ima-buf": ("ima-buf", 3, False),
+    b"ima-modsig": ("ima-modsig", 5, True),
+    b"ima-ngv2": ("ima-ngv2", 2, False),
+    b"ima-sigv2": ("ima-sigv2", 3, True),
 }
 _MAX_NAME = 32
 _ZEROS = bytes(20)
@@ -116,6 +119,7 @@ class ImaReplay:
         self.alternatives = dict(alternatives or {})
         self._padded = padded
         self._ones = {bank: b"\xff" * digest_size(bank) for bank in values}
+        self._hashers = {bank: hasher(bank) for bank in values}
 
     def extend(self, entry: ImaEntry, number: int) -> None:
         """Take one entry in.
@@ -123,10 +127,11 @@ class ImaReplay:
         :raises FormatError: ``ima-log-digest``, the entry's digest is not that of its data.
         """
         values, data, sha1 = self.values, entry.template_data, entry.template_digest
+        hashers = self._hashers
         if sha1 == _ZEROS:
             for led in (values, self.alternatives):
                 for bank, value in led.items():
-                    led[bank] = new_hash(bank, value + self._ones[bank]).digest()
+                    led[bank] = hashers[bank](value + self._ones[bank]).digest()
             return
         if hashlib.sha1(data, usedforsecurity=False).digest() != sha1:
             raise FormatError(
@@ -138,11 +143,11 @@ class ImaReplay:
             if bank in self._padded:
                 digest = sha1.ljust(len(value), b"\0")
             else:
-                digest = sha1 if bank == "sha1" else new_hash(bank, data).digest()
-            values[bank] = new_hash(bank, value + digest).digest()
+                digest = sha1 if bank == "sha1" else hashers[bank](data).digest()
+            values[bank] = hashers[bank](value + digest).digest()
         for bank, value in self.alternatives.items():
             digest = sha1.ljust(len(value), b"\0")
-            self.alternatives[bank] = new_hash(bank, value + digest).digest()
+            self.alternatives[bank] = hashers[bank](value + digest).digest()
 
     def padded_at(self, quoted: Mapping[str, bytes]) -> frozenset[str] | None:
         """Whether the entries so far lead to these values.
@@ -172,11 +177,12 @@ def _entry(data: bytes, offset: int, number: int) -> ImaEntry:
         raise _truncated(number)
     if template == _LEGACY:
         return _legacy_entry(data, offset, number, pcr, digest)
-    fields = _TEMPLATES.get(template)
-    if fields is None:
+    known = _TEMPLATES.get(template)
+    if known is None:
         raise FormatError(
             "ima-log-template", f"entry {number} of the IMA log has the template {template!r}"
         )
+    name, count, signed = known
     (length,) = _U32.unpack_from(data, offset)
     start, end = offset + 4, offset + 4 + length
     if length > MAX_TEMPLATE_BYTES:
@@ -184,18 +190,18 @@ def _entry(data: bytes, offset: int, number: int) -> ImaEntry:
     if end > len(data):
         raise _truncated(number)
     body = data[start:end]
-    values = _fields(body, len(fields), number)
+    values = _fields(body, count, number)
     algorithm, file_digest = _file_digest(values[0], number)
     return ImaEntry(
         pcr,
-        template.decode(),
+        name,
         digest,
         body,
         end,
         algorithm,
         file_digest,
         _path(values[1], number),
-        values[2] if len(fields) > 2 and fields[2] == "sig" else b"",
+        values[2] if signed else b"",
     )
 
 
@@ -234,7 +240,13 @@ def _file_digest(field: bytes, number: int) -> tuple[str, bytes]:
     names, separator, digest = field.partition(b":\0")
     if not separator:
         raise _malformed(number, "its file digest names no algorithm")
-    return names.decode("ascii", "backslashreplace").rpartition(":")[2], digest
+    return _algorithm(names), digest
+
+
+# Of a list nearly all entries have the same; a stranger's names only turn the cache over.
+@functools.lru_cache(maxsize=64)
+def _algorithm(names: bytes) -> str:
+    return names.decode("ascii", "backslashreplace").rpartition(":")[2]
 
 
 def _path(name: bytes, number: int) -> str:

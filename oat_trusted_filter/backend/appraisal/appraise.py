@@ -39,6 +39,7 @@ was certified otherwise than it has to be, are refused.
 import functools
 import hmac
 import logging
+import operator
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -90,6 +91,8 @@ VERIFIER_ERROR = "verifier-error"
 STRONG_BANKS = frozenset({"sha256", "sha384", "sha512"})
 
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+_boot_values = operator.itemgetter(*BOOT_PCRS)
+
 _MASK = sum(1 << pcr for pcr in QUOTED_PCRS)
 
 # Loading a key takes longer than checking a signature with it.
@@ -316,7 +319,11 @@ def _check_selection(quote: Quote, binding: Binding) -> None:
 def _check_values(pcrs: PcrValues, quote: Quote, bank_of_signature: str) -> None:
     """Step 6."""
     selected = {selection.bank: selection.pcrs for selection in quote.selections if selection.mask}
-    if {bank: tuple(sorted(values)) for bank, values in pcrs.items()} != selected:
+    if pcrs.keys() != selected.keys() or any(
+        # Most often they come in order.
+        tuple(values) != selected[bank] and tuple(sorted(values)) != selected[bank]
+        for bank, values in pcrs.items()
+    ):
         raise _refused("pcr-selection", "the PCR values sent are not those that were quoted")
     digest = pcr_digest(quote.selections, pcrs, bank_of_signature)
     if not hmac.compare_digest(digest, quote.pcr_digest):
@@ -335,9 +342,9 @@ def check_replay(read_log: ReadBootLog, pcrs: PcrValues) -> None:
                 "boot-log-bank",
                 f"PCR bank {bank} is allocated, but the boot log has no digests of it",
             )
-        for pcr in BOOT_PCRS:
-            if replayed[pcr] != values[pcr]:
-                raise _replay_mismatch(read_log, bank, pcr, values[pcr])
+        if _boot_values(replayed) != _boot_values(values):
+            pcr = next(pcr for pcr in BOOT_PCRS if replayed[pcr] != values[pcr])
+            raise _replay_mismatch(read_log, bank, pcr, values[pcr])
 
 
 def _replay_mismatch(
