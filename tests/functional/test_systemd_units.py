@@ -235,7 +235,8 @@ def enforcer_options(tmp_path):
 @pytest.fixture
 def api_options(tmp_path):
     """What the backend needs to start: a state folder that is set up, and a port."""
-    backend = Backend(tmp_path / "backend")
+    # One worker: it is ready as soon as any answers, and a second one may still be starting.
+    backend = Backend(tmp_path / "backend", {("api", "workers"): 1})
     backend.init()
     return backend.config_file.read_text()
 
