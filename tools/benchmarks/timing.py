@@ -21,6 +21,8 @@ from prettytable import PrettyTable
 
 _ROUNDS = 25
 _SECONDS_A_ROUND = 0.02
+#: From here on nobody wants to see decimals.
+_WHOLE = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +33,30 @@ class Figure:
     :param value: the median.
     :param budget: the most it may be, None if there is none.
     :param baseline: what it was compared with, for people.
+    :param at_least: the budget is the least it may be.
+    :param hosts: with so many hosts; these are shown side by side.
     """
 
     name: str
     value: float
     budget: float | None = None
     baseline: str = ""
+    at_least: bool = False
+    hosts: int | None = None
+
+    @property
+    def key(self) -> str:
+        """The key in JSON."""
+        return self.name if self.hosts is None else f"{self.name}_at_{self.hosts}_hosts"
+
+    @property
+    def verdict(self) -> str:
+        """Whether it is within its budget."""
+        if self.budget is None:
+            return ""
+        if self.at_least:
+            return "ok" if self.value >= self.budget else "UNDER"
+        return "ok" if self.value <= self.budget else "OVER"
 
 
 def microseconds(
@@ -59,16 +79,28 @@ def microseconds(
 
 
 def show(figures: Sequence[Figure], *, as_json: bool) -> None:
-    """Print the results: one flat JSON object, or a table with the budgets."""
+    """Print the results: one flat JSON object, or tables with the budgets."""
     if as_json:
-        print(json.dumps({figure.name: round(figure.value, 3) for figure in figures}))
+        print(json.dumps({figure.key: round(figure.value, 3) for figure in figures}))
         return
     table = PrettyTable(["figure", "median", "budget", "", "compared with"], align="l")
+    grown: dict[str, dict[int, float]] = {}
     for figure in figures:
-        kept = "" if figure.budget is None else ("ok" if figure.value <= figure.budget else "OVER")
+        if figure.hosts is not None:
+            grown.setdefault(figure.name, {})[figure.hosts] = figure.value
+            continue
         budget = "" if figure.budget is None else f"{figure.budget:g}"
-        table.add_row([figure.name, f"{figure.value:.3g}", budget, kept, figure.baseline])
+        budget = f">= {budget}" if figure.at_least else budget
+        value = f"{figure.value:.0f}" if figure.value >= _WHOLE else f"{figure.value:.3g}"
+        table.add_row([figure.name, value, budget, figure.verdict, figure.baseline])
     print(table)
+    if grown:
+        sizes = sorted({size for values in grown.values() for size in values})
+        table = PrettyTable(["how cost grows", *(f"{size} hosts" for size in sizes)], align="r")
+        table.align["how cost grows"] = "l"
+        for name, values in grown.items():
+            table.add_row([name, *(f"{values[size]:.1f}" for size in sizes)])
+        print(table)
 
 
 def _count(call: Callable[[], object], clock: Callable[[], float]) -> int:
