@@ -20,7 +20,6 @@ the clock of the verifier. One whose quote was refused is untrusted. Everything 
 above all an agent the verifier does not reach: that is no sign of tampering.
 """
 
-import itertools
 import json
 import time
 from collections.abc import Collection, Iterator, Mapping
@@ -30,7 +29,7 @@ from typing import Any, Self
 
 from oslo_config import cfg
 
-from oat_trusted_filter.client.drivers.base import AttestationDriver
+from oat_trusted_filter.client.drivers.connected import LeaselessDriver
 from oat_trusted_filter.client.drivers.oat import Connection
 from oat_trusted_filter.client.errors import BadReply, ClientError
 from oat_trusted_filter.client.http import AttestationClient
@@ -52,11 +51,11 @@ _ATTESTING = frozenset({3, 4, 5, 6})  # GET_QUOTE, PROVIDE_V, and both again
 _INVALID_QUOTE = 9
 
 
-class KeylimeDriver(AttestationDriver):
+class KeylimeDriver(LeaselessDriver):
     """Asks about all agents at once.
 
-    :param lifetime: seconds an agent is trusted for after it has attested.
-    :param region: that of all hosts.
+    The lifetime is that of an agent's last success.
+
     :param hosts: hypervisor host name by the id of the agent; None: they are the same.
     """
 
@@ -64,18 +63,12 @@ class KeylimeDriver(AttestationDriver):
         self,
         client: AttestationClient,
         *,
-        lifetime: float,
-        region: str = "",
         hosts: Mapping[str, str] | None = None,
-        warnings: tuple[str, ...] = (),
+        **common: Any,
     ) -> None:
-        self._client = client
-        self._lifetime = lifetime
-        self._region = region
+        super().__init__(client, **common)
         self._hosts = hosts
-        self._warnings = warnings
         self._version: str | None = None
-        self._answers = itertools.count(1)
 
     @classmethod
     def from_conf(cls, conf: cfg.ConfigOpts) -> Self:
@@ -93,11 +86,6 @@ class KeylimeDriver(AttestationDriver):
             hosts=_read_hosts(path) if path else None,
             warnings=connection.warnings,
         )
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What the operator should be told about the connection."""
-        return self._warnings
 
     def get_verdicts(
         self,
@@ -123,15 +111,7 @@ class KeylimeDriver(AttestationDriver):
             hosts.append(record)
             if record.level == TRUSTED:
                 lapsing.append(Lapse(self._region, record.host, left))
-        return VerdictReply(
-            lease=self._lifetime,
-            sent_at=sent_at,
-            epoch="keylime",
-            cursor=next(self._answers),
-            full=True,
-            hosts=tuple(hosts),
-            lapsing=tuple(lapsing),
-        )
+        return self._reply("keylime", sent_at, hosts, lapsing)
 
     def _newest_version(self, timeout: float) -> str:
         _, _, body = self._client.request("GET", "/version", timeout=timeout)
@@ -158,10 +138,6 @@ class KeylimeDriver(AttestationDriver):
                 continue
             level, reason, left = _judge(status, now, self._lifetime)
             yield VerdictRecord(self._region, host, level, reason), left
-
-    def close(self) -> None:
-        """Close idle connections."""
-        self._client.close()
 
 
 def _judge(status: Mapping[str, Any], now: float, lifetime: float) -> tuple[str, str, float]:

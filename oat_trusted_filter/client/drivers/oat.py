@@ -18,7 +18,7 @@ from typing import Self
 from keystoneauth1 import exceptions, loading
 from oslo_config import cfg
 
-from oat_trusted_filter.client.drivers.base import AttestationDriver
+from oat_trusted_filter.client.drivers.connected import ClientDriver
 from oat_trusted_filter.client.http import AttestationClient, ClientError, VerdictReply
 from oat_trusted_filter.client.keystone import KeystoneCredential
 from oat_trusted_filter.client.token import read_token
@@ -104,23 +104,14 @@ class Connection:
         )
 
 
-class OatDriver(AttestationDriver):
+class OatDriver(ClientDriver):
     """The backend says what has changed since the last answer, about all hosts at once."""
-
-    def __init__(self, client: AttestationClient, warnings: tuple[str, ...] = ()) -> None:
-        self._client = client
-        self._warnings = warnings
 
     @classmethod
     def from_conf(cls, conf: cfg.ConfigOpts) -> Self:
         """As ``[trusted_computing]`` says."""
         connection = Connection.from_conf(conf)
         return cls(connection.make_client(), connection.warnings)
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What the operator should be told about the connection."""
-        return self._warnings
 
     def get_verdicts(
         self,
@@ -132,10 +123,6 @@ class OatDriver(AttestationDriver):
     ) -> VerdictReply:
         """One request; the names do not matter."""
         return self._client.get_verdicts(since, etag, timeout=timeout)
-
-    def close(self) -> None:
-        """Close idle connections."""
-        self._client.close()
 
 
 def _endpoint(server: str | None, port: int) -> str | None:

@@ -20,14 +20,13 @@ so clocks that differ do no harm. Without both of them the age is not known, and
 
 import datetime
 import email.utils
-import itertools
 import time
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, ClassVar, Self
 
 from oslo_config import cfg
 
-from oat_trusted_filter.client.drivers.base import AttestationDriver
+from oat_trusted_filter.client.drivers.connected import LeaselessDriver
 from oat_trusted_filter.client.drivers.oat import Connection
 from oat_trusted_filter.client.errors import BackendUnreachable, BadReply
 from oat_trusted_filter.client.http import AttestationClient
@@ -48,12 +47,10 @@ CHUNK = 1000
 _AHEAD = 60.0
 
 
-class PollHostsDriver(AttestationDriver):
+class PollHostsDriver(LeaselessDriver):
     """Asks about all hosts the filter knows of, some at a time.
 
     :param root: path before ``/PollHosts``.
-    :param lifetime: seconds an answer may be used.
-    :param region: that of all hosts; such servers know of none.
     """
 
     by_name: ClassVar[bool] = True
@@ -63,16 +60,10 @@ class PollHostsDriver(AttestationDriver):
         client: AttestationClient,
         *,
         root: str = DEFAULT_ROOT,
-        lifetime: float,
-        region: str = "",
-        warnings: tuple[str, ...] = (),
+        **common: Any,
     ) -> None:
-        self._client = client
+        super().__init__(client, **common)
         self._path = f"{root.rstrip('/')}/PollHosts"
-        self._lifetime = lifetime
-        self._region = region
-        self._warnings = warnings
-        self._answers = itertools.count(1)
 
     @classmethod
     def from_conf(cls, conf: cfg.ConfigOpts) -> Self:
@@ -86,11 +77,6 @@ class PollHostsDriver(AttestationDriver):
             region=group.region,
             warnings=connection.warnings,
         )
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What the operator should be told about the connection."""
-        return self._warnings
 
     def get_verdicts(
         self,
@@ -116,15 +102,7 @@ class PollHostsDriver(AttestationDriver):
                 remaining = before + self._lifetime - age
                 if record.level == TRUSTED and remaining < self._lifetime:
                     lapsing.append(Lapse(self._region, record.host, max(remaining, 0.0)))
-        return VerdictReply(
-            lease=self._lifetime,
-            sent_at=sent_at,
-            epoch="pollhosts",
-            cursor=next(self._answers),
-            full=True,
-            hosts=tuple(hosts),
-            lapsing=tuple(lapsing),
-        )
+        return self._reply("pollhosts", sent_at, hosts, lapsing)
 
     def _poll(self, names: list[str], timeout: float) -> Iterator[tuple[VerdictRecord, float]]:
         """Verdicts on these hosts and their age in seconds."""
@@ -154,10 +132,6 @@ class PollHostsDriver(AttestationDriver):
                         VerdictRecord(self._region, name, level, f"pollhosts-{level}"),
                         max(age, 0.0),
                     )
-
-    def close(self) -> None:
-        """Close idle connections."""
-        self._client.close()
 
 
 def _chunks(names: list[str]) -> Iterator[list[str]]:
