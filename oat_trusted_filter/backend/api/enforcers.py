@@ -20,6 +20,7 @@ from typing import Annotated
 import falcon
 import msgspec
 
+from oat_trusted_filter.backend.api import queries
 from oat_trusted_filter.backend.api.exchange import answer, decoded, read_body
 from oat_trusted_filter.backend.api.fields import Region, checked_host, moment
 from oat_trusted_filter.backend.api.queries import region_for
@@ -57,9 +58,10 @@ def report(service: Service, req: falcon.Request, resp: falcon.Response, name: s
 def index(service: Service, req: falcon.Request, resp: falcon.Response) -> None:
     """All enforcers and their last reports."""
     with service.store.read() as connection:
-        known = enforcers.everything(connection)
+        known = {f"{one.region}/{one.name}": one for one in enforcers.everything(connection)}
+    page, links = queries.page_of(req, req.context.query, known)
     now = service.clock()
-    answer(resp, {"enforcers": [_shown(one, now) for one in known]})
+    answer(resp, {"enforcers": [_shown(known[marker], now) for marker in page], **links})
 
 
 def _shown(one: enforcers.Enforcer, now: int) -> dict[str, object]:

@@ -19,6 +19,7 @@ import msgspec
 from oslo_log import log as logging
 from sqlalchemy import Connection
 
+from oat_trusted_filter.backend.api import queries
 from oat_trusted_filter.backend.api.exchange import answer, decoded_strictly, read_body
 from oat_trusted_filter.backend.api.fields import HostName, Region, moment
 from oat_trusted_filter.backend.api.service import Service
@@ -45,9 +46,11 @@ class TokenBody(msgspec.Struct, forbid_unknown_fields=True):
 def index(service: Service, req: falcon.Request, resp: falcon.Response) -> None:
     """All tokens, used or not; never the token itself."""
     with service.store.read() as connection:
-        found = enrolment_tokens.everything(connection)
+        found = {token.id: token for token in enrolment_tokens.everything(connection)}
+    page, links = queries.page_of(req, req.context.query, found)
     now = service.clock()
-    answer(resp, {"enrolment_tokens": [_document(token, now) for token in found]})
+    shown = [_document(found[number], now) for number in page]
+    answer(resp, {"enrolment_tokens": shown, **links})
 
 
 def create(service: Service, req: falcon.Request, resp: falcon.Response) -> None:

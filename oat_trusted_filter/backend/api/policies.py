@@ -57,7 +57,7 @@ class CheckBody(msgspec.Struct, forbid_unknown_fields=True):
 def index(service: Service, req: falcon.Request, resp: falcon.Response) -> None:
     """All policies."""
     known = _rules(service)
-    page, links = queries.page_of(req, req.context.query, known.policies)
+    page, links = queries.page_of(req, req.context.query, sorted(known.policies))
     shown = [_document(known, known.policies[name]) for name in page]
     answer(resp, {"policies": shown, **links})
 

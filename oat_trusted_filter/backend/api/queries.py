@@ -52,6 +52,29 @@ class NamesQuery(PageQuery, forbid_unknown_fields=True):
     sort: Literal["name", "-name"] = "name"
 
 
+class EnforcersQuery(PageQuery, forbid_unknown_fields=True):
+    """A part of the list of enforcers."""
+
+    marker: (
+        Annotated[
+            str,
+            msgspec.Meta(description="REGION/NAME of the enforcer after which the part begins"),
+        ]
+        | None
+    ) = None
+    sort: Literal["name", "-name"] = "name"
+
+
+class EnrolmentTokensQuery(PageQuery, forbid_unknown_fields=True):
+    """A part of the list of enrolment tokens."""
+
+    marker: (
+        Annotated[str, msgspec.Meta(description="id of the token after which the part begins")]
+        | None
+    ) = None
+    sort: Literal["created_at", "-created_at"] = "created_at"
+
+
 class ReferenceSetsQuery(NamesQuery, forbid_unknown_fields=True):
     """Which reference sets."""
 
@@ -111,13 +134,18 @@ def read(req: falcon.Request, kind: type[T]) -> T:
 
 
 def page_of(
-    req: falcon.Request, query: NamesQuery, names: Iterable[str]
+    req: falcon.Request,
+    query: NamesQuery | EnforcersQuery | EnrolmentTokensQuery,
+    markers: Iterable[str],
 ) -> tuple[list[str], dict[str, Any]]:
-    """The part of a list of names that was asked for, and :func:`next_page`.
+    """The part of a list that was asked for, and :func:`next_page`.
 
+    :param markers: of everything there is, in the order the query sorts by.
     :raises Problem: ``marker-unknown``.
     """
-    found = sorted(names, reverse=query.sort == "-name")
+    found = list(markers)
+    if query.sort.startswith("-"):
+        found.reverse()
     if query.marker is not None:
         if query.marker not in found:
             raise Problem("marker-unknown", "the list has nothing under the marker any more")

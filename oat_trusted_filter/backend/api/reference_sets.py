@@ -96,11 +96,11 @@ class ValidityBody(msgspec.Struct, forbid_unknown_fields=True):
 def index(service: Service, req: falcon.Request, resp: falcon.Response) -> None:
     """All sets; of allow lists only how many files are on them, for they are long."""
     known, query = _rules(service), req.context.query
-    names = [
+    names = sorted(
         name
         for name, reference in known.references.items()
         if query.kind in (None, reference.kind)
-    ]
+    )
     page, links = queries.page_of(req, query, names)
     found = [_listed(service, known, known.references[name]) for name in page]
     answer(resp, {"reference_sets": found, **links})

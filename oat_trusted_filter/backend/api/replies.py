@@ -110,6 +110,7 @@ class EnrolmentTokensDocument(msgspec.Struct):
     """Enrolment tokens."""
 
     enrolment_tokens: list[EnrolmentTokenDocument]
+    links: list[Link] = []
 
 
 class ChallengeDocument(msgspec.Struct):
@@ -213,6 +214,7 @@ class TagsDocument(msgspec.Struct):
     """Tags that may be assigned."""
 
     tags: list[TagDocument]
+    links: list[Link] = []
 
 
 class TaggedHostDocument(ValidityDocument):
@@ -311,3 +313,4 @@ class EnforcersDocument(msgspec.Struct):
     """All enforcers."""
 
     enforcers: list[EnforcerDocument]
+    links: list[Link] = []

@@ -95,7 +95,8 @@ ROUTES = (
     ),
     Route(
         "GET", "/v1/enrolment-tokens", READER, enrolment_tokens.index,
-        reply=replies.EnrolmentTokensDocument,
+        reply=replies.EnrolmentTokensDocument, query=queries.EnrolmentTokensQuery,
+        problems=("marker-unknown",),
     ),
     Route(
         "POST", "/v1/enrolment-tokens", ADMIN, enrolment_tokens.create,
@@ -215,7 +216,10 @@ ROUTES = (
         status=204, query=queries.RegionQuery,
         problems=(*_HOST, "host-pending", "host-without-tags", "service-busy"), regional=True,
     ),
-    Route("GET", "/v1/tags", READER, tags.index, reply=replies.TagsDocument),
+    Route(
+        "GET", "/v1/tags", READER, tags.index,
+        reply=replies.TagsDocument, query=queries.NamesQuery, problems=("marker-unknown",),
+    ),
     Route(
         "POST", "/v1/tags", ADMIN, tags.create,
         body=tags.TagBody, reply=replies.TagDocument, status=201, passed_on=(400,),
@@ -285,7 +289,8 @@ ROUTES = (
     ),
     Route(
         "GET", "/v1/enforcers", READER, enforcers.index,
-        reply=replies.EnforcersDocument,
+        reply=replies.EnforcersDocument, query=queries.EnforcersQuery,
+        problems=("marker-unknown",),
     ),
     Route(
         "PUT", "/v1/enforcers/{name}", SERVICE, enforcers.report,

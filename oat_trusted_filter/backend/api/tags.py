@@ -20,6 +20,7 @@ import msgspec
 from oslo_log import log as logging
 from sqlalchemy import Connection
 
+from oat_trusted_filter.backend.api import queries
 from oat_trusted_filter.backend.api.exchange import answer, decoded_strictly, read_body
 from oat_trusted_filter.backend.api.fields import Region, checked_host
 from oat_trusted_filter.backend.api.hosts import chosen_approved
@@ -62,7 +63,8 @@ def index(service: Service, req: falcon.Request, resp: falcon.Response) -> None:
     """All tags that may be assigned."""
     with service.store.read() as connection:
         found = _by_name(tags.pairs(connection))
-    answer(resp, {"tags": [{"name": name, "values": found[name]} for name in found]})
+    page, links = queries.page_of(req, req.context.query, sorted(found))
+    answer(resp, {"tags": [{"name": name, "values": found[name]} for name in page], **links})
 
 
 def create(service: Service, req: falcon.Request, resp: falcon.Response) -> None:
