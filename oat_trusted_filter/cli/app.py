@@ -17,14 +17,15 @@ import importlib.metadata
 import math
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from cliff.app import App
-from cliff.command import Command
 from cliff.commandmanager import CommandManager
 
 from oat_trusted_filter.cli.backend import Backend
-from oat_trusted_filter.cli.errors import EXIT_USAGE, CommandError, UsageError
+from oat_trusted_filter.cli.command import Services
+from oat_trusted_filter.cli.errors import EXIT_USAGE, UsageError
+from oat_trusted_filter.cli.nova import Nova
 from oat_trusted_filter.cli.text import printable
 from oat_trusted_filter.client.http import AttestationClient, ClientError
 
@@ -42,6 +43,29 @@ Exit status: 0 done, 1 refused or not found by the backend, 2 wrong use (options
 """
 
 
+class _OwnServices:
+    """The services the options and the environment of ``oat`` name."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._options = options
+
+    @functools.cached_property
+    def backend(self) -> Backend:
+        """The backend of ``--endpoint``."""
+        return Backend(
+            client_from_options(self._options), "OAT_TOKEN, or OAT_USERNAME and OAT_PASSWORD"
+        )
+
+    @property
+    def nova(self) -> Nova:
+        """The Nova of ``OS_*`` or ``clouds.yaml``."""
+        return Nova.of_environment()
+
+
+class _ClientManager(NamedTuple):
+    trust_attestation: Services
+
+
 class OatApp(App):
     """The command line program; commands are found through the entry points ``oat.cli``."""
 
@@ -54,7 +78,6 @@ class OatApp(App):
             command_manager=CommandManager("oat.cli"),
             **streams,
         )
-        self._failure: BaseException | None = None
 
     def build_option_parser(
         self,
@@ -71,12 +94,9 @@ class OatApp(App):
         return parser
 
     @functools.cached_property
-    def backend(self) -> Backend:
-        """The backend the options name.
-
-        :raises UsageError: they do not name one.
-        """
-        return Backend(client_from_options(self.options))
+    def client_manager(self) -> _ClientManager:
+        """Where commands find whom they talk to."""
+        return _ClientManager(_OwnServices(self.options))
 
     def run(self, argv: list[str]) -> int:
         """Run one command; without a command, say which there are."""
@@ -86,18 +106,6 @@ class OatApp(App):
     def interact(self) -> None:
         """There is no shell of our own: a mistyped command must not leave one waiting."""
         self.run_subcommand(["help"])
-
-    def run_subcommand(self, argv: list[str]) -> int:
-        """Run the command and turn its failure into the exit status."""
-        self._failure = None
-        status = super().run_subcommand(argv)
-        if isinstance(self._failure, CommandError):
-            return self._failure.status
-        return status
-
-    def clean_up(self, cmd: Command, result: int, err: BaseException | None) -> None:
-        """Remember how the command failed; cliff has written the line about it."""
-        self._failure = err
 
 
 def add_connection_options(parser: argparse.ArgumentParser, environ: Mapping[str, str]) -> None:

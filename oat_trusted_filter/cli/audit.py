@@ -21,15 +21,14 @@ from pathlib import Path
 from typing import Any
 
 import jwt
-from cliff.command import Command
 
 from oat_trusted_filter import trail
-from oat_trusted_filter.cli.app import OatApp
-from oat_trusted_filter.cli.backend import path
+from oat_trusted_filter.cli.arguments import add_region
+from oat_trusted_filter.cli.backend import Backend, path
+from oat_trusted_filter.cli.command import ServiceCommand
 from oat_trusted_filter.cli.errors import Refused, UsageError
-from oat_trusted_filter.cli.host import add_region
 from oat_trusted_filter.cli.output import Column, Record, RecordLister
-from oat_trusted_filter.cli.report import positive
+from oat_trusted_filter.cli.paging import positive
 from oat_trusted_filter.trail import HEAD_TYPE, Head, Row
 
 _PAGE = 1000
@@ -40,7 +39,6 @@ _ALGORITHMS = ["ES256"]
 class ListAudit(RecordLister):
     """List the audit trail, newest first."""
 
-    app: OatApp
     columns = (
         Column("sequence"),
         Column("time"),
@@ -69,19 +67,17 @@ class ListAudit(RecordLister):
         """The rows."""
         wanted = {name: getattr(parsed_args, name) for name in ("host", "region", "actor")}
         wanted |= {"action": parsed_args.action, "newest_first": "true"}
-        for row in _fetched(self.app, parsed_args.limit, wanted):
+        for row in _fetched(self.backend, parsed_args.limit, wanted):
             yield {**row, "time": _time(row["at"])}
 
 
-class VerifyAudit(Command):
+class VerifyAudit(ServiceCommand):
     """Check that no row of the audit trail was removed, changed, moved or cut off.
 
     Rows come from the backend, or from a file with --file. What an export says of the past is
     compared with --against: without it, rows that were cut off at the end of the database together
     with their count cannot be missed.
     """
-
-    app: OatApp
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Add the files."""
@@ -98,7 +94,7 @@ class VerifyAudit(Command):
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         """Check, and name what is wrong."""
-        keys = _keys(self.app, parsed_args.keys)
+        keys = _keys(self.backend, parsed_args.keys)
         heads: list[Head] = []
         for name in parsed_args.against:
             rows, tokens = _read(name)
@@ -108,8 +104,8 @@ class VerifyAudit(Command):
             found, tokens = _read(parsed_args.file)
             heads += [_head(token, keys) for token in tokens]
         else:
-            heads.append(_head(self.app.backend.get(path("audit", "head"))["head"], keys))
-            found = [_row(row) for row in _fetched(self.app, None, {})]
+            heads.append(_head(self.backend.get(path("audit", "head"))["head"], keys))
+            found = [_row(row) for row in _fetched(self.backend, None, {})]
         faults = trail.faults(found, heads)
         for fault in faults:
             self.app.stdout.write(f"{fault.code}: {fault.message}\n")
@@ -118,10 +114,8 @@ class VerifyAudit(Command):
         self.app.stdout.write(f"{len(found)} rows, {len(heads)} heads: whole\n")
 
 
-class ExportAudit(Command):
+class ExportAudit(ServiceCommand):
     """Write the audit trail with a signed head, a JSON object a line."""
-
-    app: OatApp
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Add where to begin."""
@@ -136,21 +130,21 @@ class ExportAudit(Command):
         if not parsed_args.after.isascii() or not parsed_args.after.isdigit():
             raise UsageError(f"--after {parsed_args.after!r} is not a number")
         # The head first: rows written meanwhile are more than it says, never less.
-        token = self.app.backend.get(path("audit", "head"))["head"]
-        rows = _fetched(self.app, None, {"marker": parsed_args.after})
+        token = self.backend.get(path("audit", "head"))["head"]
+        rows = _fetched(self.backend, None, {"marker": parsed_args.after})
         for line in itertools.chain(({"row": row} for row in rows), [{"head": token}]):
             text = json.dumps(line, separators=(",", ":"), ensure_ascii=False)
             self.app.stdout.write(f"{text}\n")
 
 
 def _fetched(
-    app: OatApp, limit: int | None, wanted: Mapping[str, str | None]
+    backend: Backend, limit: int | None, wanted: Mapping[str, str | None]
 ) -> Iterator[dict[str, Any]]:
     marker: str | None = wanted.get("marker")
     left = sys.maxsize if limit is None else limit
     while left > 0:
         query = {**wanted, "marker": marker, "limit": str(min(left, _PAGE))}
-        page = app.backend.get(path("audit", query=query))
+        page = backend.get(path("audit", query=query))
         yield from page["rows"]
         left -= len(page["rows"])
         if page["marker"] is None:
@@ -182,10 +176,10 @@ def _read(name: str) -> tuple[list[Row], list[str]]:
     return rows, tokens
 
 
-def _keys(app: OatApp, name: str | None) -> jwt.PyJWKSet:
+def _keys(backend: Backend, name: str | None) -> jwt.PyJWKSet:
     try:
         if name is None:
-            return jwt.PyJWKSet.from_dict(dict(app.backend.get(_KEYS)))
+            return jwt.PyJWKSet.from_dict(dict(backend.get(_KEYS)))
         return jwt.PyJWKSet.from_json(Path(name).read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"{name}: {error.strerror}") from error

@@ -52,10 +52,14 @@ def path(*segments: str, query: Mapping[str, str | None] | None = None) -> str:
 
 
 class Backend:
-    """The routes of the REST API, with failures in the words of the command line."""
+    """The routes of the REST API, with failures in the words of the command line.
 
-    def __init__(self, client: Requester) -> None:
+    :param credential: what to look at if the backend does not know who asks.
+    """
+
+    def __init__(self, client: Requester, credential: str) -> None:
         self._client = client
+        self._credential = credential
 
     def get(self, where: str) -> Mapping[str, Any]:
         """Read a resource.
@@ -125,7 +129,7 @@ class Backend:
         try:
             _, _, decoded = self._client.request(method, where, json=body, headers=headers)
         except BackendRefused as error:
-            raise _refused(error) from error
+            raise self._refused(error) from error
         except BackendUnreachable as error:
             raise Unreachable("backend-unreachable", printable(str(error))) from error
         except BadReply as error:
@@ -134,20 +138,20 @@ class Backend:
             raise UsageError(printable(str(error))) from error
         return decoded
 
+    def _refused(self, error: BackendRefused) -> CommandError:
+        detail = printable(str(error.detail or error))
+        if error.status == _HTTP_UNAUTHORIZED:
+            detail += f" (check {self._credential})"
+        field = error.body.get("field")
+        code = printable(str(error.code or f"http-{error.status}"))
+        named = printable(field) if isinstance(field, str) else None
+        return Refused(code, detail, named, error.body)
+
     @staticmethod
     def _record(method: str, where: str, decoded: Any) -> Mapping[str, Any]:
         if not isinstance(decoded, Mapping):
             raise _bad_reply(method, where, "not a JSON object")
         return decoded
-
-
-def _refused(error: BackendRefused) -> CommandError:
-    detail = printable(str(error.detail or error))
-    if error.status == _HTTP_UNAUTHORIZED:
-        detail += " (check OAT_TOKEN, or OAT_USERNAME and OAT_PASSWORD)"
-    field = error.body.get("field")
-    code = printable(str(error.code or f"http-{error.status}"))
-    return Refused(code, detail, printable(field) if isinstance(field, str) else None, error.body)
 
 
 def _bad_reply(method: str, where: str, why: str) -> Unreachable:

@@ -16,10 +16,10 @@ import re
 from datetime import UTC, datetime
 from typing import Any
 
-from oat_trusted_filter.cli.app import OatApp
+from oat_trusted_filter.cli.arguments import add_host, add_region, region_in
 from oat_trusted_filter.cli.backend import path
 from oat_trusted_filter.cli.errors import UsageError
-from oat_trusted_filter.cli.host import add_region, override_text
+from oat_trusted_filter.cli.host import override_text
 from oat_trusted_filter.cli.output import Column, Record, RecordShow
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -77,13 +77,12 @@ class SetHost(RecordShow):
     labels, or else by the policy default.
     """
 
-    app: OatApp
     columns = _COLUMNS
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Add the host and what changes."""
         parser = super().get_parser(prog_name)
-        parser.add_argument("host", metavar="HOST", help="name of the hypervisor")
+        add_host(parser)
         bound = parser.add_mutually_exclusive_group()
         bound.add_argument("--policy", metavar="POLICY", help="bind the host to this policy")
         bound.add_argument(
@@ -117,9 +116,8 @@ class SetHost(RecordShow):
             body["labels"] = labels
         if not body:
             raise UsageError("nothing to set: give --policy, --label or one of their opposites")
-        if parsed_args.region is not None:
-            body["region"] = parsed_args.region
-        return self.app.backend.patch(path("hosts", parsed_args.host), body)
+        body |= region_in(parsed_args)
+        return self.backend.patch(path("hosts", parsed_args.host), body)
 
 
 class OverrideHost(RecordShow):
@@ -129,13 +127,12 @@ class OverrideHost(RecordShow):
     days at most. The host still has to attest: a silent host is unknown.
     """
 
-    app: OatApp
     columns = _COLUMNS
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Add the host, and the override or its end."""
         parser = super().get_parser(prog_name)
-        parser.add_argument("host", metavar="HOST", help="name of the hypervisor")
+        add_host(parser)
         what = parser.add_mutually_exclusive_group(required=True)
         what.add_argument(
             "--level", choices=("trusted", "untrusted"), help="what the host counts as"
@@ -156,8 +153,8 @@ class OverrideHost(RecordShow):
             if parsed_args.reason or parsed_args.seconds or parsed_args.until:
                 raise UsageError("--reason, --for and --until go with --level")
             query = {"region": region}
-            self.app.backend.delete(path("hosts", parsed_args.host, "override", query=query))
-            return self.app.backend.get(path("hosts", parsed_args.host, query=query))
+            self.backend.delete(path("hosts", parsed_args.host, "override", query=query))
+            return self.backend.get(path("hosts", parsed_args.host, query=query))
         if not parsed_args.reason or not (parsed_args.seconds or parsed_args.until):
             raise UsageError("--level goes with --reason, and with --for or --until")
         body: dict[str, Any] = {"level": parsed_args.level, "reason": parsed_args.reason}
@@ -165,6 +162,5 @@ class OverrideHost(RecordShow):
             body["seconds"] = parsed_args.seconds
         else:
             body["until"] = parsed_args.until
-        if region is not None:
-            body["region"] = region
-        return self.app.backend.send("PUT", path("hosts", parsed_args.host, "override"), body)
+        body |= region_in(parsed_args)
+        return self.backend.send("PUT", path("hosts", parsed_args.host, "override"), body)

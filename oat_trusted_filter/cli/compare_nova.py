@@ -14,10 +14,8 @@
 import argparse
 from collections.abc import Iterable
 
-from oat_trusted_filter.cli.app import OatApp
+from oat_trusted_filter.cli.arguments import add_region
 from oat_trusted_filter.cli.backend import path
-from oat_trusted_filter.cli.host import add_region
-from oat_trusted_filter.cli.nova import Nova
 from oat_trusted_filter.cli.output import Column, Record, RecordLister
 
 _NOT_ENROLLED = "not-enrolled"
@@ -33,7 +31,6 @@ class CompareNova(RecordLister):
     letter by letter. Nothing is listed if all hypervisors are enrolled and approved, and no others.
     """
 
-    app: OatApp
     columns = (Column("host"), Column("difference"))
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -45,9 +42,9 @@ class CompareNova(RecordLister):
     def records(self, parsed_args: argparse.Namespace) -> Iterable[Record]:
         """The differences by name of the host."""
         region = parsed_args.region or ""
-        hypervisors = set(Nova.of_environment().hypervisors())
+        hypervisors = set(self.nova.hypervisors())
         states: dict[str, set[str]] = {}
-        for host in self.app.backend.items(path("hosts"), "hosts"):
+        for host in self.backend.items(path("hosts"), "hosts"):
             if host.get("region") == region:
                 states.setdefault(str(host["host"]), set()).add(str(host.get("state")))
         return [

@@ -14,7 +14,6 @@
 import argparse
 from collections.abc import Iterable
 
-from oat_trusted_filter.cli.app import OatApp
 from oat_trusted_filter.cli.backend import path
 from oat_trusted_filter.cli.output import Column, Record, RecordLister
 
@@ -26,7 +25,6 @@ class ListAuthorities(RecordLister):
     next certificate from the vendor while this one is shown as expiring.
     """
 
-    app: OatApp
     columns = (
         Column("subject"),
         Column("valid_until"),
@@ -37,4 +35,4 @@ class ListAuthorities(RecordLister):
 
     def records(self, parsed_args: argparse.Namespace) -> Iterable[Record]:
         """The authorities."""
-        return self.app.backend.items(path("ek-authorities"), "ek_authorities")
+        return self.backend.items(path("ek-authorities"), "ek_authorities")

@@ -11,13 +11,11 @@
 # under the License.
 """``oat enforcer``: which enforcers there are, and whether they still report."""
 
-import argparse
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from oat_trusted_filter.cli.app import OatApp
-from oat_trusted_filter.cli.backend import path
-from oat_trusted_filter.cli.output import Column, Record, RecordLister
+from oat_trusted_filter.cli.output import Column
+from oat_trusted_filter.cli.paging import PagedLister
 from oat_trusted_filter.cli.text import plain
 
 
@@ -28,14 +26,15 @@ def _counts(counts: Any) -> str:
     return ", ".join(f"{plain(number)} {plain(name)}" for name, number in counts.items() if number)
 
 
-class ListEnforcers(RecordLister):
+class ListEnforcers(PagedLister):
     """List enforcers: which one acts, when each reported last, what it did since its start.
 
     An enforcer is silent if it has not reported for 90 seconds. Traits in placement are then not
     kept as the verdicts say, unless another one of the region acts.
     """
 
-    app: OatApp
+    resource = "enforcers"
+    marker = ("REGION/NAME", "region and name")
     columns = (
         Column("name"),
         Column("region"),
@@ -44,7 +43,3 @@ class ListEnforcers(RecordLister):
         Column("reported_at"),
         Column("counts", _counts),
     )
-
-    def records(self, parsed_args: argparse.Namespace) -> Iterable[Record]:
-        """The enforcers by region and name."""
-        return self.app.backend.items(path("enforcers"), "enforcers")

@@ -14,17 +14,15 @@
 import argparse
 import os
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from cliff.command import Command
-
-from oat_trusted_filter.cli.app import OatApp
+from oat_trusted_filter.cli.arguments import add_region
 from oat_trusted_filter.cli.backend import path
+from oat_trusted_filter.cli.command import ServiceCommand
 from oat_trusted_filter.cli.errors import UsageError
-from oat_trusted_filter.cli.host import add_region
-from oat_trusted_filter.cli.output import Column, Record, RecordLister, RecordShow
+from oat_trusted_filter.cli.output import Column, Record, RecordShow
+from oat_trusted_filter.cli.paging import PagedLister
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _SPAN = re.compile(r"([0-9]{1,9})([smhd])")
@@ -48,7 +46,6 @@ class CreateToken(RecordShow):
     names. It is good once, and only for a TPM with a certificate of its maker.
     """
 
-    app: OatApp
     columns = (
         Column("token"),
         Column("id"),
@@ -85,22 +82,23 @@ class CreateToken(RecordShow):
             if getattr(parsed_args, name) is not None:
                 body[name] = getattr(parsed_args, name)
         if parsed_args.output_file is None:
-            return self.app.backend.post(path("enrolment-tokens"), body)
+            return self.backend.post(path("enrolment-tokens"), body)
         try:
             # Before it is made: a token nobody can read is of no use.
             number = os.open(parsed_args.output_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         except OSError as error:
             raise UsageError(f"cannot write {parsed_args.output_file}: {error.strerror}") from error
         with os.fdopen(number, "w") as file:
-            made = dict(self.app.backend.post(path("enrolment-tokens"), body))
+            made = dict(self.backend.post(path("enrolment-tokens"), body))
             file.write(f"{made.pop('token')}\n")
         return made
 
 
-class ListTokens(RecordLister):
-    """List enrolment tokens: which were used, and by whom."""
+class ListTokens(PagedLister):
+    """List enrolment tokens: which were used, and by whom; the oldest first."""
 
-    app: OatApp
+    resource = "enrolment-tokens"
+    marker = ("ID", "id")
     columns = (
         Column("id"),
         Column("state"),
@@ -113,15 +111,9 @@ class ListTokens(RecordLister):
         Column("created_at", long=True),
     )
 
-    def records(self, parsed_args: argparse.Namespace) -> Iterable[Record]:
-        """The tokens, the oldest first."""
-        return self.app.backend.items(path("enrolment-tokens"), "enrolment_tokens")
 
-
-class RevokeToken(Command):
+class RevokeToken(ServiceCommand):
     """Revoke an enrolment token. Hosts it has let in stay."""
-
-    app: OatApp
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Add its number."""
@@ -131,5 +123,5 @@ class RevokeToken(Command):
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         """Revoke it."""
-        self.app.backend.delete(path("enrolment-tokens", parsed_args.id))
+        self.backend.delete(path("enrolment-tokens", parsed_args.id))
         self.app.LOG.info("enrolment token %s revoked", parsed_args.id)

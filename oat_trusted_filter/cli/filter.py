@@ -16,11 +16,9 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from oat_trusted_filter.cli.app import OatApp
+from oat_trusted_filter.cli.arguments import add_region
 from oat_trusted_filter.cli.backend import path
 from oat_trusted_filter.cli.errors import Refused, Unreachable
-from oat_trusted_filter.cli.host import add_region
-from oat_trusted_filter.cli.nova import Nova
 from oat_trusted_filter.cli.output import Column, Record, RecordLister
 from oat_trusted_filter.client.errors import BadReply
 from oat_trusted_filter.client.verdicts import parse_reply
@@ -43,7 +41,6 @@ class ExplainFilter(RecordLister):
     verdict; or those that are named. What nova-scheduler knows may be a refresh interval older.
     """
 
-    app: OatApp
     columns = (
         Column("host"),
         Column("passes"),
@@ -76,7 +73,7 @@ class ExplainFilter(RecordLister):
 
     def records(self, parsed_args: argparse.Namespace) -> Iterable[Record]:
         """Each host with the answer of the filter."""
-        nova = Nova.of_environment() if parsed_args.flavor else None
+        nova = self.nova if parsed_args.flavor else None
         specs = nova.extra_specs(parsed_args.flavor) if nova else dict(parsed_args.properties)
         demand = _demand(specs)
         if demand is None:
@@ -94,7 +91,7 @@ class ExplainFilter(RecordLister):
     def _view(self, region: str) -> View:
         sent_at = time.monotonic()
         try:
-            reply = parse_reply(self.app.backend.get(path("verdicts")), {}, sent_at)
+            reply = parse_reply(self.backend.get(path("verdicts")), {}, sent_at)
             snapshot = apply_reply(None, reply, region, _LONGEST_USE)
         except BadReply as error:
             raise Unreachable("bad-reply", str(error)) from error

@@ -12,16 +12,13 @@
 """``oat host``: which compute hosts there are, whether they are trusted, who may join."""
 
 import argparse
-import os
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from cliff.command import Command
-
 from oat_trusted_filter.cli import findings
-from oat_trusted_filter.cli.app import OatApp
+from oat_trusted_filter.cli.arguments import add_host, add_key, add_region
 from oat_trusted_filter.cli.backend import path
+from oat_trusted_filter.cli.command import ServiceCommand
 from oat_trusted_filter.cli.errors import Refused, UsageError
 from oat_trusted_filter.cli.output import Column, Record, RecordLister, RecordShow, for_programs
 from oat_trusted_filter.cli.text import plain
@@ -33,31 +30,6 @@ _WAITING = {
     "pending": "waits for approval: oat host approve",
     "registered": "waits for the agent on the host to enrol",
 }
-_FINGERPRINT = re.compile(r"[0-9a-f]{64}")
-
-
-def fingerprint(text: str) -> str:
-    """The fingerprint of an endorsement key as the backend writes it.
-
-    :param text: 64 hexadecimal digits, in either case, with or without colons.
-    :raises argparse.ArgumentTypeError: anything else.
-    """
-    digits = text.replace(":", "").lower()
-    if not _FINGERPRINT.fullmatch(digits):
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not the SHA-256 fingerprint of an endorsement key (64 hex digits)"
-        )
-    return digits
-
-
-def add_region(parser: argparse.ArgumentParser, text: str = "region of the host") -> None:
-    """Add ``--region``."""
-    parser.add_argument(
-        "--region",
-        metavar="REGION",
-        default=os.environ.get("OAT_REGION"),
-        help=f"{text} (default: OAT_REGION of the environment)",
-    )
 
 
 def _ima(known: Any) -> str:
@@ -100,7 +72,6 @@ def override_text(known: Any) -> str:
 class ListHosts(RecordLister):
     """List compute hosts with their verdict and the reason for it."""
 
-    app: OatApp
     columns = (
         Column("host"),
         Column("region"),
@@ -134,7 +105,7 @@ class ListHosts(RecordLister):
 
     def records(self, parsed_args: argparse.Namespace) -> Iterable[Record]:
         """The hosts, by region and name."""
-        hosts = self.app.backend.items(path("hosts", query={"region": parsed_args.region}), "hosts")
+        hosts = self.backend.items(path("hosts", query={"region": parsed_args.region}), "hosts")
         return [
             {**host, "reason": _reason(host)}
             for host in sorted(hosts, key=_by_name)
@@ -147,7 +118,6 @@ class ListHosts(RecordLister):
 class ShowHost(RecordShow):
     """Show a compute host: identity, verdict, and what is wrong with it."""
 
-    app: OatApp
     columns = (
         Column("host"),
         Column("region"),
@@ -178,7 +148,7 @@ class ShowHost(RecordShow):
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Add the name of the host and what to show of it."""
         parser = super().get_parser(prog_name)
-        parser.add_argument("host", metavar="HOST", help="name of the hypervisor")
+        add_host(parser)
         add_region(parser)
         parser.add_argument(
             "--pcrs", action="store_true", help="also the PCR values (json and yaml have them)"
@@ -187,7 +157,7 @@ class ShowHost(RecordShow):
 
     def record(self, parsed_args: argparse.Namespace) -> Record:
         """The host as the backend knows it."""
-        host = self.app.backend.get(
+        host = self.backend.get(
             path("hosts", parsed_args.host, query={"region": parsed_args.region})
         )
         if for_programs(parsed_args):
@@ -207,7 +177,6 @@ class ApproveHost(RecordShow):
     to its log on the host, or with the list of the vendor.
     """
 
-    app: OatApp
     columns = (
         Column("host"),
         Column("region"),
@@ -221,12 +190,10 @@ class ApproveHost(RecordShow):
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Add the host, the key, and the way around the question."""
         parser = super().get_parser(prog_name)
-        parser.add_argument("host", metavar="HOST", help="name of the hypervisor")
-        parser.add_argument(
-            "--ek-fingerprint",
-            metavar="SHA256",
-            type=fingerprint,
-            help="the endorsement key to approve; without it the only one that waits is "
+        add_host(parser)
+        add_key(
+            parser,
+            "the endorsement key to approve; without it the only one that waits is "
             "shown and approved after a question",
         )
         add_region(parser)
@@ -243,10 +210,10 @@ class ApproveHost(RecordShow):
             region, key = str(waiting.get("region") or ""), str(waiting["ek_fingerprint"])
             self._confirm(waiting, yes=parsed_args.yes)
         body = {"ek_fingerprint": key} | ({} if region is None else {"region": region})
-        return self.app.backend.post(path("hosts", parsed_args.host, "approve"), body)
+        return self.backend.post(path("hosts", parsed_args.host, "approve"), body)
 
     def _only_candidate(self, name: str, region: str | None) -> Mapping[str, Any]:
-        hosts = self.app.backend.items(path("hosts", query={"region": region}), "hosts")
+        hosts = self.backend.items(path("hosts", query={"region": region}), "hosts")
         mine = [host for host in hosts if host.get("host") == name]
         waiting = [
             host for host in mine if host.get("state") == "pending" and host.get("ek_fingerprint")
@@ -282,23 +249,19 @@ class ApproveHost(RecordShow):
             raise UsageError("not approved")
 
 
-class DeleteHost(Command):
+class DeleteHost(ServiceCommand):
     """Forget a host: its approval, its verdict, its evidence.
 
     Its agent then enrols anew and waits for approval.
     """
 
-    app: OatApp
-
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Add the host and, where several keys wait under its name, the key."""
         parser = super().get_parser(prog_name)
-        parser.add_argument("host", metavar="HOST", help="name of the hypervisor")
-        parser.add_argument(
-            "--ek-fingerprint",
-            metavar="SHA256",
-            type=fingerprint,
-            help="only the enrolment of this endorsement key",
+        add_host(parser)
+        add_key(
+            parser,
+            "only the enrolment of this endorsement key",
         )
         add_region(parser)
         return parser
@@ -306,27 +269,24 @@ class DeleteHost(Command):
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         """Delete."""
         query = {"region": parsed_args.region, "ek_fingerprint": parsed_args.ek_fingerprint}
-        self.app.backend.delete(path("hosts", parsed_args.host, query=query))
+        self.backend.delete(path("hosts", parsed_args.host, query=query))
         self.app.LOG.info("host %s deleted", parsed_args.host)
 
 
 class RegisterHost(RecordShow):
     """Approve the endorsement key of a host before its agent has enrolled."""
 
-    app: OatApp
     columns = ApproveHost.columns
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Add the host and its key."""
         parser = super().get_parser(prog_name)
-        parser.add_argument("host", metavar="HOST", help="name of the hypervisor")
-        parser.add_argument(
-            "--ek-fingerprint",
-            metavar="SHA256",
-            type=fingerprint,
-            required=True,
-            help="SHA-256 of the public endorsement key, from the vendor or the host: of its "
+        add_host(parser)
+        add_key(
+            parser,
+            "SHA-256 of the public endorsement key, from the vendor or the host: of its "
             "SubjectPublicKeyInfo, or of the key alone",
+            required=True,
         )
         parser.add_argument(
             "--accept-expired",
@@ -345,7 +305,7 @@ class RegisterHost(RecordShow):
         }
         if parsed_args.accept_expired:
             body["accept_expired"] = True
-        return self.app.backend.post(path("hosts"), body)
+        return self.backend.post(path("hosts"), body)
 
 
 def _by_name(host: Mapping[str, Any]) -> tuple[str, str, str]:

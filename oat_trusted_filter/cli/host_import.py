@@ -20,11 +20,10 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from oat_trusted_filter.cli.app import OatApp
+from oat_trusted_filter.cli.arguments import add_region, fingerprint
 from oat_trusted_filter.cli.backend import path
 from oat_trusted_filter.cli.document import read_text
 from oat_trusted_filter.cli.errors import Refused, UsageError
-from oat_trusted_filter.cli.host import add_region, fingerprint
 from oat_trusted_filter.cli.output import Column, Record, RecordShow
 from oat_trusted_filter.cli.text import plain, printable
 
@@ -67,7 +66,6 @@ class ImportHosts(RecordShow):
     same file can be imported again.
     """
 
-    app: OatApp
     columns = (Column("registered"), Column("approved"), Column("unchanged"))
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -111,7 +109,7 @@ class ImportHosts(RecordShow):
     def _send(self, file: str, entries: list[Entry], *, dry_run: bool) -> Record:
         body = {"hosts": [entry.fields for entry in entries], "dry_run": dry_run}
         try:
-            return self.app.backend.post(path("registrations"), body)
+            return self.backend.post(path("registrations"), body)
         except Refused as error:
             errors = error.body.get("errors")
             if error.code != "import-refused" or not isinstance(errors, list):

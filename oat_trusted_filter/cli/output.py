@@ -23,6 +23,7 @@ from typing import Any, ClassVar
 from cliff.lister import Lister
 from cliff.show import ShowOne
 
+from oat_trusted_filter.cli.command import ServiceCommand
 from oat_trusted_filter.cli.errors import UsageError
 from oat_trusted_filter.cli.text import plain
 
@@ -71,7 +72,7 @@ class _Selecting:
             raise UsageError(f"no column {wanted}; there are {', '.join(column_names)}") from None
 
 
-class RecordLister(_Selecting, Lister):
+class RecordLister(_Selecting, ServiceCommand, Lister):
     """A command that lists records."""
 
     columns: ClassVar[tuple[Column, ...]]
@@ -113,7 +114,7 @@ class RecordLister(_Selecting, Lister):
         return [column.key for column in shown], rows
 
 
-class RecordShow(_Selecting, ShowOne):
+class RecordShow(_Selecting, ServiceCommand, ShowOne):
     """A command that shows one record."""
 
     columns: ClassVar[tuple[Column, ...]]

@@ -16,15 +16,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from cliff.command import Command
-
 from oat_trusted_filter.cli import findings
-from oat_trusted_filter.cli.app import OatApp
+from oat_trusted_filter.cli.arguments import add_region, region_in
 from oat_trusted_filter.cli.backend import path
+from oat_trusted_filter.cli.command import ServiceCommand
 from oat_trusted_filter.cli.document import read_document
 from oat_trusted_filter.cli.errors import Refused, UsageError
-from oat_trusted_filter.cli.host import add_region
 from oat_trusted_filter.cli.output import Column, Record, RecordLister, RecordShow
+from oat_trusted_filter.cli.paging import PagedLister
 from oat_trusted_filter.cli.text import plain
 
 
@@ -100,16 +99,11 @@ def add_generation(parser: argparse.ArgumentParser) -> None:
     )
 
 
-class ListPolicies(RecordLister):
-    """List the appraisal policies."""
+class ListPolicies(PagedLister):
+    """List the appraisal policies by name."""
 
-    app: OatApp
+    resource = "policies"
     columns = _COLUMNS
-
-    def records(self, parsed_args: argparse.Namespace) -> Iterable[Record]:
-        """The policies by name."""
-        policies = self.app.backend.items(path("policies"), "policies")
-        return sorted(policies, key=lambda item: str(item.get("name")))
 
 
 class ShowPolicy(RecordShow):
@@ -118,7 +112,6 @@ class ShowPolicy(RecordShow):
     With -f json or -f yaml it is a document that `oat policy set` takes.
     """
 
-    app: OatApp
     columns = _COLUMNS
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -129,7 +122,7 @@ class ShowPolicy(RecordShow):
 
     def record(self, parsed_args: argparse.Namespace) -> Record:
         """The policy."""
-        return self.app.backend.get(path("policies", parsed_args.name))
+        return self.backend.get(path("policies", parsed_args.name))
 
 
 class SetPolicy(RecordShow):
@@ -138,7 +131,6 @@ class SetPolicy(RecordShow):
     What is wrong with the file is told as FILE:LINE: FIELD: what is wrong.
     """
 
-    app: OatApp
     columns = _COLUMNS
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -154,16 +146,14 @@ class SetPolicy(RecordShow):
         where = path("policies", parsed_args.name)
         document = read_document(parsed_args.file)
         try:
-            self.app.backend.put(where, document, parsed_args.generation)
+            self.backend.put(where, document, parsed_args.generation)
         except Refused as refusal:
             raise document.refused(refusal) from refusal
-        return self.app.backend.get(where)
+        return self.backend.get(where)
 
 
-class DeletePolicy(Command):
+class DeletePolicy(ServiceCommand):
     """Forget an appraisal policy that no host is judged by."""
-
-    app: OatApp
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Add the name."""
@@ -174,7 +164,7 @@ class DeletePolicy(Command):
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         """Delete."""
-        self.app.backend.delete(path("policies", parsed_args.name), parsed_args.generation)
+        self.backend.delete(path("policies", parsed_args.name), parsed_args.generation)
         self.app.LOG.info("policy %s deleted", parsed_args.name)
 
 
@@ -185,7 +175,6 @@ class CheckPolicy(RecordLister):
     the policy is for, before or after.
     """
 
-    app: OatApp
     columns = (
         Column("host"),
         Column("region"),
@@ -224,8 +213,7 @@ class CheckPolicy(RecordLister):
         body: dict[str, Any] = {"all": parsed_args.all}
         if parsed_args.hosts:
             body["hosts"] = parsed_args.hosts
-            if parsed_args.region is not None:
-                body["region"] = parsed_args.region
+            body |= region_in(parsed_args)
         found = self._checked(parsed_args.policy, body).get("hosts")
         hosts = [host for host in found or () if isinstance(host, Mapping)]
         return [
@@ -236,14 +224,12 @@ class CheckPolicy(RecordLister):
 
     def _checked(self, policy: str, body: dict[str, Any]) -> Mapping[str, Any]:
         if policy != "-" and not Path(policy).is_file():
-            return self.app.backend.post(path("policies", policy, "check"), body)
+            return self.backend.post(path("policies", policy, "check"), body)
         draft = read_document(policy)
         name = draft.get("name")
         if not isinstance(name, str):
             raise UsageError(f"{policy}:1: name: the draft has no name of a policy")
         try:
-            return self.app.backend.post(
-                path("policies", name, "check"), {**body, "document": draft}
-            )
+            return self.backend.post(path("policies", name, "check"), {**body, "document": draft})
         except Refused as refusal:
             raise draft.refused(refusal) from refusal

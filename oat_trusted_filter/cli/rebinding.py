@@ -12,11 +12,10 @@
 """``oat host rebind`` and ``oat host rename``: another key for a name, another name for a key."""
 
 import argparse
-from typing import Any
 
-from oat_trusted_filter.cli.app import OatApp
+from oat_trusted_filter.cli.arguments import add_host, add_key, add_region, region_in
 from oat_trusted_filter.cli.backend import path
-from oat_trusted_filter.cli.host import ApproveHost, add_region, fingerprint
+from oat_trusted_filter.cli.host import ApproveHost
 from oat_trusted_filter.cli.output import Record, RecordShow
 
 
@@ -27,27 +26,24 @@ class RebindHost(RecordShow):
     that the new key waits under the name. The record of the host goes on; it has to attest anew.
     """
 
-    app: OatApp
     columns = ApproveHost.columns
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Add the host and the key."""
         parser = super().get_parser(prog_name)
-        parser.add_argument("host", metavar="HOST", help="name of the hypervisor")
-        parser.add_argument(
-            "--ek-fingerprint",
-            metavar="SHA256",
-            type=fingerprint,
+        add_host(parser)
+        add_key(
+            parser,
+            "the endorsement key that takes over; the agent has written it to its log",
             required=True,
-            help="the endorsement key that takes over; the agent has written it to its log",
         )
         add_region(parser)
         return parser
 
     def record(self, parsed_args: argparse.Namespace) -> Record:
         """Rebind, and return the host as it is then."""
-        body = {"ek_fingerprint": parsed_args.ek_fingerprint} | _region(parsed_args)
-        return self.app.backend.post(path("hosts", parsed_args.host, "rebind"), body)
+        body = {"ek_fingerprint": parsed_args.ek_fingerprint} | region_in(parsed_args)
+        return self.backend.post(path("hosts", parsed_args.host, "rebind"), body)
 
 
 class RenameHost(RecordShow):
@@ -57,13 +53,12 @@ class RenameHost(RecordShow):
     it may have done so before, and wait under the new name already.
     """
 
-    app: OatApp
     columns = ApproveHost.columns
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Add the names."""
         parser = super().get_parser(prog_name)
-        parser.add_argument("host", metavar="HOST", help="name so far")
+        add_host(parser, "name so far")
         parser.add_argument("new_name", metavar="NEW-NAME", help="name from now on")
         add_region(parser, "region so far")
         parser.add_argument(
@@ -73,11 +68,7 @@ class RenameHost(RecordShow):
 
     def record(self, parsed_args: argparse.Namespace) -> Record:
         """Rename, and return the host as it is then."""
-        body = {"host": parsed_args.new_name} | _region(parsed_args)
+        body = {"host": parsed_args.new_name} | region_in(parsed_args)
         if parsed_args.new_region is not None:
             body["new_region"] = parsed_args.new_region
-        return self.app.backend.post(path("hosts", parsed_args.host, "rename"), body)
-
-
-def _region(parsed_args: argparse.Namespace) -> dict[str, Any]:
-    return {} if parsed_args.region is None else {"region": parsed_args.region}
+        return self.backend.post(path("hosts", parsed_args.host, "rename"), body)

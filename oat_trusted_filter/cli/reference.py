@@ -16,17 +16,16 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from cliff.command import Command
-
 from oat_trusted_filter.cli import findings
-from oat_trusted_filter.cli.app import OatApp
+from oat_trusted_filter.cli.arguments import add_region, region_in
 from oat_trusted_filter.cli.backend import path
 from oat_trusted_filter.cli.binding import moment
 from oat_trusted_filter.cli.boot_files import document_of
+from oat_trusted_filter.cli.command import ServiceCommand
 from oat_trusted_filter.cli.document import Document, read_allow_list, read_document
 from oat_trusted_filter.cli.errors import Refused, UsageError
-from oat_trusted_filter.cli.host import add_region
-from oat_trusted_filter.cli.output import Column, Record, RecordLister, RecordShow, for_programs
+from oat_trusted_filter.cli.output import Column, Record, RecordShow, for_programs
+from oat_trusted_filter.cli.paging import PagedLister
 from oat_trusted_filter.cli.policy import add_generation
 from oat_trusted_filter.cli.text import plain, printable, wrapped
 
@@ -142,7 +141,6 @@ class CreateReference(RecordShow):
     list that sha256sum, sha384sum or sha512sum wrote.
     """
 
-    app: OatApp
     columns = _COLUMNS
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -220,7 +218,7 @@ class CreateReference(RecordShow):
         elif validity:
             body["document"].update(validity)
         try:
-            return _flat(self.app.backend.post(path("reference-sets"), body))
+            return _flat(self.backend.post(path("reference-sets"), body))
         except Refused as refusal:
             document = body.get("document")
             raise document.refused(refusal) if isinstance(document, Document) else refusal  # noqa: B904
@@ -229,7 +227,7 @@ class CreateReference(RecordShow):
         """The PCRs somebody at a terminal wants all values of although they differ."""
         if len(body["from_hosts"]) < 2 or body.get("kind") == _IMA or not self.app.stdin.isatty():
             return []
-        shown = self.app.backend.post(path("reference-sets"), {**body, "preview": True})
+        shown = self.backend.post(path("reference-sets"), {**body, "preview": True})
         taken = []
         for item in shown.get("differing") or ():
             self.app.stderr.write(f"{_differences([item])}\n")
@@ -244,8 +242,7 @@ class CreateReference(RecordShow):
 
 def _of_hosts(parsed_args: argparse.Namespace) -> dict[str, Any]:
     body: dict[str, Any] = {"from_hosts": list(dict.fromkeys(parsed_args.hosts))}
-    if parsed_args.region is not None:
-        body["region"] = parsed_args.region
+    body |= region_in(parsed_args)
     if parsed_args.kind is not None:
         body["kind"] = parsed_args.kind
     for name, groups in (("pcrs", parsed_args.pcrs), ("take", parsed_args.taken)):
@@ -286,7 +283,6 @@ class SetReference(RecordShow):
     verdicts that rest on it carry a warning.
     """
 
-    app: OatApp
     columns = _COLUMNS
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -308,13 +304,13 @@ class SetReference(RecordShow):
         if not body:
             raise UsageError("nothing to set: give --valid-from, --valid-until or --no-limits")
         where = path("reference-sets", parsed_args.name)
-        return _flat(self.app.backend.patch(where, body, parsed_args.generation))
+        return _flat(self.backend.patch(where, body, parsed_args.generation))
 
 
-class ListReferences(RecordLister):
-    """List the sets of reference values."""
+class ListReferences(PagedLister):
+    """List the sets of reference values by name."""
 
-    app: OatApp
+    resource = "reference-sets"
     columns = (
         Column("name"),
         Column("kind"),
@@ -327,9 +323,8 @@ class ListReferences(RecordLister):
     )
 
     def records(self, parsed_args: argparse.Namespace) -> Iterable[Record]:
-        """The sets by name."""
-        sets = self.app.backend.items(path("reference-sets"), "reference_sets")
-        return [_flat(item) for item in sorted(sets, key=lambda item: str(item.get("name")))]
+        """The sets, each with its values beside its name."""
+        return [_flat(item) for item in super().records(parsed_args)]
 
 
 class ShowReference(RecordShow):
@@ -338,7 +333,6 @@ class ShowReference(RecordShow):
     With -f json or -f yaml it is a document that `oat reference create --file` takes.
     """
 
-    app: OatApp
     columns = (
         *_COLUMNS[:3], Column("events", text=str), *_COLUMNS[4:8], Column("files", text=str),
     )  # fmt: skip
@@ -351,7 +345,7 @@ class ShowReference(RecordShow):
 
     def record(self, parsed_args: argparse.Namespace) -> Record:
         """The set."""
-        known = self.app.backend.get(path("reference-sets", parsed_args.name))
+        known = self.backend.get(path("reference-sets", parsed_args.name))
         if for_programs(parsed_args):
             return known
         flat = {**_flat(known)}
@@ -360,13 +354,11 @@ class ShowReference(RecordShow):
         return {**flat, "events": _event_lines(flat.get("events"))}
 
 
-class DeleteReference(Command):
+class DeleteReference(ServiceCommand):
     """Withdraw a set of reference values.
 
     All hosts are appraised anew at once: those that rest on this set alone lose their trust.
     """
-
-    app: OatApp
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Add the name."""
@@ -377,5 +369,5 @@ class DeleteReference(Command):
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         """Delete."""
-        self.app.backend.delete(path("reference-sets", parsed_args.name), parsed_args.generation)
+        self.backend.delete(path("reference-sets", parsed_args.name), parsed_args.generation)
         self.app.LOG.info("reference set %s deleted", parsed_args.name)

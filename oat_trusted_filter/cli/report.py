@@ -17,11 +17,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from oat_trusted_filter.cli import findings
-from oat_trusted_filter.cli.app import OatApp
+from oat_trusted_filter.cli.arguments import add_host, add_region
 from oat_trusted_filter.cli.backend import path
 from oat_trusted_filter.cli.errors import Refused, UsageError
-from oat_trusted_filter.cli.host import add_region
 from oat_trusted_filter.cli.output import Column, Record, RecordLister, RecordShow, for_programs
+from oat_trusted_filter.cli.paging import positive
 from oat_trusted_filter.cli.text import plain
 
 _PAGE = 1000
@@ -44,23 +44,12 @@ def moment(text: str) -> str:
     return parsed.astimezone(datetime.UTC).isoformat()
 
 
-def positive(text: str) -> int:
-    """A number of reports.
-
-    :raises argparse.ArgumentTypeError: it is none above 0.
-    """
-    if not text.isascii() or not text.isdigit() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
-    return int(text)
-
-
 class HostHistory(RecordLister):
     """List how the verdict about a host has changed, newest first.
 
     Evidence that changed nothing shows only in "confirmed until".
     """
 
-    app: OatApp
     columns = (
         Column("id"),
         Column("at"),
@@ -78,7 +67,7 @@ class HostHistory(RecordLister):
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Add the host and how far to look back."""
         parser = super().get_parser(prog_name)
-        parser.add_argument("host", metavar="HOST", help="name of the hypervisor, also of old")
+        add_host(parser, "name of the hypervisor, also of old")
         add_region(parser)
         parser.add_argument(
             "--until", metavar="TIME", type=moment, help="only what had happened by then (ISO 8601)"
@@ -99,7 +88,7 @@ class HostHistory(RecordLister):
                 "limit": str(min(left, _PAGE)),
                 "marker": marker,
             }
-            page = self.app.backend.get(path("reports", query=query))
+            page = self.backend.get(path("reports", query=query))
             for report in page["reports"]:
                 yield {**report, "summary": findings.summary(report.get("findings"))}
             left -= len(page["reports"])
@@ -114,7 +103,6 @@ class HostDiff(RecordLister):
     With --at alone the other time is now.
     """
 
-    app: OatApp
     columns = (
         Column("kind"),
         Column("item"),
@@ -125,7 +113,7 @@ class HostDiff(RecordLister):
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Add the host and what to compare it with."""
         parser = super().get_parser(prog_name)
-        parser.add_argument("host", metavar="HOST", help="name of the hypervisor")
+        add_host(parser)
         add_region(parser)
         what = parser.add_mutually_exclusive_group(required=True)
         what.add_argument("--at", metavar="TIME", type=moment, help="the earlier time (ISO 8601)")
@@ -141,13 +129,13 @@ class HostDiff(RecordLister):
         after = self._report(
             parsed_args.other or parsed_args.host, parsed_args.region, parsed_args.to
         )
-        found = self.app.backend.get(path("reports", before, "differences", after))
+        found = self.backend.get(path("reports", before, "differences", after))
         yield from _differences(found)
 
     def _report(self, host: str, region: str | None, until: str | None) -> str:
         """The number of the report that stood then."""
         query = {"host": host, "region": region, "until": until, "limit": "1"}
-        reports = self.app.backend.items(path("reports", query=query), "reports")
+        reports = self.backend.items(path("reports", query=query), "reports")
         if not reports:
             when = "" if until is None else f" at {until}"
             raise Refused("report-unknown", f"there is no report of host {host}{when}")
@@ -157,7 +145,6 @@ class HostDiff(RecordLister):
 class ShowReport(RecordShow):
     """Show a report: the verdict as it had become, and what it rested on."""
 
-    app: OatApp
     columns = (
         Column("id"),
         Column("host"),
@@ -184,7 +171,7 @@ class ShowReport(RecordShow):
 
     def record(self, parsed_args: argparse.Namespace) -> Record:
         """The report."""
-        report = self.app.backend.get(path("reports", parsed_args.id))
+        report = self.backend.get(path("reports", parsed_args.id))
         if for_programs(parsed_args):
             return report
         text = findings.report(report.get("findings"), str(report.get("host")))
@@ -197,7 +184,6 @@ class AppraiseReport(RecordShow):
     The signature of the TPM is checked again as well, where the quote was kept.
     """
 
-    app: OatApp
     columns = (
         Column("same"),
         Column("level"),
@@ -213,7 +199,7 @@ class AppraiseReport(RecordShow):
 
     def record(self, parsed_args: argparse.Namespace) -> Record:
         """What it comes to."""
-        return self.app.backend.get(path("reports", parsed_args.id, "appraisal"))
+        return self.backend.get(path("reports", parsed_args.id, "appraisal"))
 
 
 def _differences(found: Mapping[str, Any]) -> Iterator[Record]:

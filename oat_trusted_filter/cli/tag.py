@@ -12,16 +12,15 @@
 """``oat tag``: what compute hosts are said to be, such as where they stand."""
 
 import argparse
-from collections.abc import Iterable
 from typing import Any
 
-from cliff.command import Command
-
-from oat_trusted_filter.cli.app import OatApp
+from oat_trusted_filter.cli.arguments import add_host, add_region
 from oat_trusted_filter.cli.backend import path
+from oat_trusted_filter.cli.command import ServiceCommand
 from oat_trusted_filter.cli.errors import UsageError
-from oat_trusted_filter.cli.host import add_region, tag_record_line
-from oat_trusted_filter.cli.output import Column, Record, RecordLister, RecordShow
+from oat_trusted_filter.cli.host import tag_record_line
+from oat_trusted_filter.cli.output import Column, Record, RecordShow
+from oat_trusted_filter.cli.paging import PagedLister
 from oat_trusted_filter.cli.text import plain
 
 
@@ -55,7 +54,6 @@ class CreateTag(RecordShow):
     Names and values that no flavor could ask for, or that have no trait, are refused.
     """
 
-    app: OatApp
     columns = (Column("name"), Column("values"))
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -68,24 +66,19 @@ class CreateTag(RecordShow):
     def record(self, parsed_args: argparse.Namespace) -> Record:
         """Create it, and return it with all its values."""
         body = {"name": parsed_args.name, "values": parsed_args.values}
-        return self.app.backend.post(path("tags"), body)
+        return self.backend.post(path("tags"), body)
 
 
-class ListTags(RecordLister):
+class ListTags(PagedLister):
     """List the tags that can be assigned, with their values."""
 
-    app: OatApp
+    resource = "tags"
     columns = (Column("name"), Column("values"))
-
-    def records(self, parsed_args: argparse.Namespace) -> Iterable[Record]:
-        """The tags by name."""
-        return self.app.backend.items(path("tags"), "tags")
 
 
 class ShowTag(RecordShow):
     """Show a tag, its values, and the hosts that have it now."""
 
-    app: OatApp
     columns = (Column("name"), Column("values"), Column("hosts", text=_hosts))
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -96,13 +89,11 @@ class ShowTag(RecordShow):
 
     def record(self, parsed_args: argparse.Namespace) -> Record:
         """The tag."""
-        return self.app.backend.get(path("tags", parsed_args.name))
+        return self.backend.get(path("tags", parsed_args.name))
 
 
-class DeleteTag(Command):
+class DeleteTag(ServiceCommand):
     """Delete a tag: nobody can assign it any more. Hosts that have it keep it."""
-
-    app: OatApp
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Add the name."""
@@ -112,7 +103,7 @@ class DeleteTag(Command):
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         """Delete."""
-        self.app.backend.delete(path("tags", parsed_args.name))
+        self.backend.delete(path("tags", parsed_args.name))
         self.app.LOG.info("tag %s deleted", parsed_args.name)
 
 
@@ -123,7 +114,6 @@ class AssignTags(RecordShow):
     another key that comes to have its name does not have its tags.
     """
 
-    app: OatApp
     columns = (
         Column("host"),
         Column("region"),
@@ -135,7 +125,7 @@ class AssignTags(RecordShow):
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Add the host, its tags and their time."""
         parser = super().get_parser(prog_name)
-        parser.add_argument("host", metavar="HOST", help="name of the hypervisor")
+        add_host(parser)
         parser.add_argument(
             "tags", metavar="NAME=VALUE", nargs="+", type=pair, help="a tag that was created"
         )
@@ -156,23 +146,21 @@ class AssignTags(RecordShow):
         for key in ("valid_from", "valid_until", "region"):
             if getattr(parsed_args, key) is not None:
                 body[key] = getattr(parsed_args, key)
-        return self.app.backend.put(path("hosts", parsed_args.host, "tags"), body)
+        return self.backend.put(path("hosts", parsed_args.host, "tags"), body)
 
 
-class RevokeTags(Command):
+class RevokeTags(ServiceCommand):
     """Take all tags of a host away. To take one away, assign the others anew."""
-
-    app: OatApp
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Add the host."""
         parser = super().get_parser(prog_name)
-        parser.add_argument("host", metavar="HOST", help="name of the hypervisor")
+        add_host(parser)
         add_region(parser)
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         """Revoke."""
         query = {"region": parsed_args.region}
-        self.app.backend.delete(path("hosts", parsed_args.host, "tags", query=query))
+        self.backend.delete(path("hosts", parsed_args.host, "tags", query=query))
         self.app.LOG.info("the tags of host %s are revoked", parsed_args.host)

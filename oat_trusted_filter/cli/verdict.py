@@ -14,7 +14,6 @@
 import argparse
 from collections.abc import Iterable
 
-from oat_trusted_filter.cli.app import OatApp
 from oat_trusted_filter.cli.backend import path
 from oat_trusted_filter.cli.output import Column, Record, RecordLister
 
@@ -25,7 +24,6 @@ class ListVerdicts(RecordLister):
     A verdict that lapses in a number of seconds becomes unknown then unless the host attests.
     """
 
-    app: OatApp
     columns = (
         Column("host"),
         Column("region"),
@@ -39,7 +37,7 @@ class ListVerdicts(RecordLister):
 
     def records(self, parsed_args: argparse.Namespace) -> Iterable[Record]:
         """The verdicts by region and name."""
-        snapshot = self.app.backend.get(path("verdicts"))
+        snapshot = self.backend.get(path("verdicts"))
         lapsing = {
             (item.get("region"), item.get("host")): item.get("seconds")
             for item in snapshot.get("lapsing") or ()

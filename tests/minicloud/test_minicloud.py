@@ -11,7 +11,12 @@
 # under the License.
 """The product in a real OpenStack: every service a process of its own, keystone before each."""
 
+import json
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from keystoneauth1.exceptions import BadRequest
@@ -19,7 +24,7 @@ from keystoneauth1.session import Session
 
 from tests.lab.wait import wait_for
 from tests.minicloud.world import SECONDS, TRUSTED, World
-from tools.cloud.access import BOOTS, COMPUTES, GOOD
+from tools.cloud.access import BOOTS, COMPUTES, GOOD, REGION
 from tools.cloud.identity import admin_session, service_session
 from tools.cloud.settings import FILTER_MODULE
 from tools.cloud.tenant import Traits
@@ -55,6 +60,38 @@ def test_the_backend_knows_operators_by_their_keystone_tokens(world: World) -> N
     assert ask(service_session(access.auth_url, "glance", access.password)) == 403
     assert ask(Session()) == 401
     assert ask(Session(), **{"X-Auth-Token": "of-nobody"}) == 401
+
+
+def test_openstackclient_finds_the_backend_in_the_catalogue(world: World, tmp_path: Path) -> None:
+    access = world.access
+
+    def run(user: str, project: str, *argv: str) -> subprocess.CompletedProcess[str]:
+        cloud = {
+            "AUTH_URL": access.auth_url, "USERNAME": user, "PASSWORD": access.password,
+            "PROJECT_NAME": project, "USER_DOMAIN_NAME": "Default",
+            "PROJECT_DOMAIN_NAME": "Default", "IDENTITY_API_VERSION": "3", "REGION_NAME": REGION,
+            "CACERT": str(access.cacert),
+        }  # fmt: skip
+        return subprocess.run(
+            [Path(sys.executable).with_name("openstack"), "trust", *argv],
+            check=False,
+            cwd=tmp_path,
+            env={**os.environ, **{f"OS_{name}": value for name, value in cloud.items()}},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+        )
+
+    listed = run("admin", "admin", "host", "list", "-f", "json")
+    assert listed.returncode == 0, listed.stderr
+    assert {host["host"] for host in json.loads(listed.stdout)} == set(BOOTS)
+    # Nova of the same catalogue: one hypervisor has no agent.
+    compared = run("admin", "admin", "host", "compare-nova", "-f", "json")
+    assert {row["host"] for row in json.loads(compared.stdout)} == {WITHOUT_TPM}, compared.stderr
+    refused = run("glance", "service", "host", "list")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr.startswith("role-insufficient: "), refused.stderr
 
 
 def test_a_plain_server_runs_on_any_host(world: World) -> None:

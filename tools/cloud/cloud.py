@@ -19,8 +19,10 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from oat_trusted_filter.cli.cloud import SERVICE_TYPE
 from tools.cloud.access import Access
 from tools.cloud.attestation import Attestation
+from tools.cloud.identity import offer
 from tools.cloud.openstack import OpenStack, side_by_side
 from tools.cloud.release import REPOSITORY, find_release
 from tools.cloud.service import MARK, CloudError, sweep
@@ -58,6 +60,8 @@ class MiniCloud:
             [*self._openstack.preparations(), self._attestation.prepare],
             abort=lambda: sweep(self._folder),
         )
+        site = self._openstack.site
+        offer(site, "oat", SERVICE_TYPE, self._attestation.backend.endpoint)
         self._say(f"keystone, placement, glance, Nova {self._release.version}")
         self._openstack.start(self._attestation.filter_options())
         self._attestation.start_enforcer()

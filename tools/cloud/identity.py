@@ -78,19 +78,29 @@ def introduce(site: Site) -> None:
         for role in wanted:
             session.put(f"{url}/projects/{project}/users/{user}/roles/{roles[role]}")
     for name, (kind, path) in _CATALOGUE.items():
-        service = _create(session, url, "service", {"name": name, "type": kind})
-        for interface in ("internal", "public"):
-            _create(
-                session,
-                url,
-                "endpoint",
-                {
-                    "service_id": service,
-                    "interface": interface,
-                    "url": site.url(name) + path,
-                    "region": REGION,
-                },
-            )
+        _offer(session, url, name, kind, site.url(name) + path)
+
+
+def offer(site: Site, name: str, kind: str, endpoint: str) -> None:
+    """Tell the identity service of one more service."""
+    session = admin_session(site.auth_url, site.password)
+    _offer(session, site.auth_url, name, kind, endpoint)
+
+
+def _offer(session: Session, url: str, name: str, kind: str, endpoint: str) -> None:
+    service = _create(session, url, "service", {"name": name, "type": kind})
+    for interface in ("internal", "public"):
+        _create(
+            session,
+            url,
+            "endpoint",
+            {
+                "service_id": service,
+                "interface": interface,
+                "url": endpoint,
+                "region": REGION,
+            },
+        )
 
 
 def _create(session: Session, url: str, kind: str, fields: dict[str, str]) -> str:

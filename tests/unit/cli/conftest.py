@@ -19,6 +19,7 @@ import pytest
 from oat_trusted_filter.cli.app import OatApp
 
 ENDPOINT = "https://backend.example:8443"
+CLOUD = "https://cloud.example"
 
 
 @dataclass
@@ -75,3 +76,63 @@ def api(requests_mock):
 
     declare.history = lambda: requests_mock.request_history
     return declare
+
+
+def version(url, **fields):
+    return {"version": {"links": [{"rel": "self", "href": url}], **fields}}
+
+
+def catalogue(**services):
+    """What Keystone says where services are."""
+    return [
+        {
+            "type": kind,
+            "name": kind,
+            "endpoints": [{"interface": "public", "region": "r1", "url": url}],
+        }
+        for kind, url in services.items()
+    ]
+
+
+def token_of(requests_mock, catalog):
+    """Keystone gives whoever asks the token ``t``."""
+    token = {
+        "methods": ["password"],
+        "expires_at": "2099-01-01T00:00:00.000000Z",
+        "issued_at": "2026-01-01T00:00:00.000000Z",
+        "user": {"id": "u", "name": "ann", "domain": {"id": "default", "name": "Default"}},
+        "project": {"id": "p", "name": "ops", "domain": {"id": "default", "name": "Default"}},
+        "roles": [],
+        "catalog": catalog,
+    }
+    requests_mock.post(
+        f"{CLOUD}/v3/auth/tokens", json={"token": token}, headers={"X-Subject-Token": "t"}
+    )
+    requests_mock.get(f"{CLOUD}/v3", json=version(f"{CLOUD}/v3", id="v3.14", status="stable"))
+
+
+@pytest.fixture
+def cloud(monkeypatch, requests_mock, tmp_path):
+    """An OpenStack cloud in the environment."""
+    for name, value in {
+        "AUTH_URL": f"{CLOUD}/v3",
+        "USERNAME": "ann",
+        "PASSWORD": "secret",
+        "PROJECT_NAME": "ops",
+        "USER_DOMAIN_ID": "default",
+        "PROJECT_DOMAIN_ID": "default",
+        "IDENTITY_API_VERSION": "3",
+    }.items():
+        monkeypatch.setenv(f"OS_{name}", value)
+    monkeypatch.chdir(tmp_path)
+    token_of(requests_mock, catalogue(compute=f"{CLOUD}/compute/v2.1"))
+    compute = version(
+        f"{CLOUD}/compute/v2.1/", id="v2.1", status="CURRENT", version="2.96", min_version="2.1"
+    )
+    for end in ("", "/"):
+        requests_mock.get(f"{CLOUD}/compute/v2.1{end}", json=compute)
+
+    def nova(path, **reply):
+        return requests_mock.get(f"{CLOUD}/compute/v2.1{path}", **reply)
+
+    return nova

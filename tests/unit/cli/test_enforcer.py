@@ -34,6 +34,13 @@ def test_a_list_says_who_acts_and_who_is_silent(oat, api):
     assert cells[4][:4] == ["control-2", "", "no", "yes"]
 
 
+def test_a_part_of_the_list_is_asked_for(oat, api):
+    api("GET", "/v1/enforcers", json={"enforcers": [ENFORCER]})
+    assert oat("enforcer", "list", "--limit", "1", "--marker", "/control-0").status == 0
+    assert api.history()[0].qs == {"limit": ["1"], "marker": ["/control-0"]}
+    assert oat("enforcer", "list", "--limit", "0").status == 2
+
+
 def test_a_list_for_programs_has_the_fields_of_the_api(oat, api):
     api("GET", "/v1/enforcers", json={"enforcers": [ENFORCER]})
     assert json.loads(oat("enforcer", "list", "-f", "json").out) == [ENFORCER]

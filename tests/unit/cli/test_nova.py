@@ -15,58 +15,6 @@ import json
 
 import pytest
 
-CLOUD = "https://cloud.example"
-
-
-def version(url, **fields):
-    return {"version": {"links": [{"rel": "self", "href": url}], **fields}}
-
-
-@pytest.fixture
-def cloud(monkeypatch, requests_mock, tmp_path):
-    """An OpenStack cloud in the environment."""
-    for name, value in {
-        "AUTH_URL": f"{CLOUD}/v3",
-        "USERNAME": "ann",
-        "PASSWORD": "secret",
-        "PROJECT_NAME": "ops",
-        "USER_DOMAIN_ID": "default",
-        "PROJECT_DOMAIN_ID": "default",
-        "IDENTITY_API_VERSION": "3",
-    }.items():
-        monkeypatch.setenv(f"OS_{name}", value)
-    monkeypatch.chdir(tmp_path)
-    catalog = [
-        {
-            "type": "compute",
-            "name": "nova",
-            "endpoints": [{"interface": "public", "region": "r1", "url": f"{CLOUD}/compute/v2.1"}],
-        }
-    ]
-    token = {
-        "methods": ["password"],
-        "expires_at": "2099-01-01T00:00:00.000000Z",
-        "issued_at": "2026-01-01T00:00:00.000000Z",
-        "user": {"id": "u", "name": "ann", "domain": {"id": "default", "name": "Default"}},
-        "project": {"id": "p", "name": "ops", "domain": {"id": "default", "name": "Default"}},
-        "roles": [],
-        "catalog": catalog,
-    }
-    requests_mock.post(
-        f"{CLOUD}/v3/auth/tokens", json={"token": token}, headers={"X-Subject-Token": "t"}
-    )
-    requests_mock.get(f"{CLOUD}/v3", json=version(f"{CLOUD}/v3", id="v3.14", status="stable"))
-    compute = version(
-        f"{CLOUD}/compute/v2.1/", id="v2.1", status="CURRENT", version="2.96", min_version="2.1"
-    )
-    for end in ("", "/"):
-        requests_mock.get(f"{CLOUD}/compute/v2.1{end}", json=compute)
-
-    def nova(path, **reply):
-        return requests_mock.get(f"{CLOUD}/compute/v2.1{path}", **reply)
-
-    return nova
-
 
 @pytest.fixture
 def hypervisors(cloud):
