@@ -53,6 +53,8 @@ class OatCompat:
     allow_writes: bool = False
     writers_from: tuple[Network, ...] = ()
     client_cache: float = 60.0
+    saml_issuer: str = ""
+    """Empty: where the service listens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +184,7 @@ def _oat_compat(conf: cfg.ConfigOpts) -> OatCompat | None:
         allow_writes=group.allow_writes,
         writers_from=_networks("[oat_compat] writers_from", group.writers_from),
         client_cache=group.client_cache,
+        saml_issuer=group.saml_issuer or "",
     )
 
 

@@ -17,6 +17,7 @@ is rotated without a restart. A key is named by its thumbprint (RFC 7638).
 """
 
 import base64
+import datetime
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -25,8 +26,10 @@ from pathlib import Path
 from typing import Any
 
 import jwt
-from cryptography.hazmat.primitives import serialization
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from jwt.algorithms import ECAlgorithm
 from jwt.api_jws import PyJWS
 
@@ -36,6 +39,8 @@ from oat_trusted_filter.backend.watched import WatchedFile
 ALGORITHM = "ES256"
 _BEGIN = b"-----BEGIN "
 _LONGEST_TOKEN = 1024 * 1024
+_BEGINNING = datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC)
+_NO_END = datetime.datetime(9999, 12, 31, 23, 59, 59, tzinfo=datetime.UTC)
 
 _JWS = PyJWS(algorithms=[ALGORITHM])
 
@@ -64,6 +69,31 @@ class Keys:
     def current(self) -> str:
         """Thumbprint of the key that signs."""
         return next(iter(self.public))
+
+    @property
+    def certificate(self) -> x509.Certificate:
+        """The key that signs as a certificate, for those who take keys in no other form.
+
+        It is signed by the key itself, so it proves nothing: it is known by where it was got. It
+        has no end of its own (:rfc:`5280`, section 4.1.2.5) and is the same whoever makes it.
+        """
+        name = x509.Name(
+            [x509.NameAttribute(NameOID.COMMON_NAME, f"oat signing key {self.current}")]
+        )
+        key = self.private.public_key()
+        identifier = x509.SubjectKeyIdentifier.from_public_key(key)
+        return (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(name)
+            .public_key(key)
+            .serial_number(int.from_bytes(identifier.digest) >> 1)
+            .not_valid_before(_BEGINNING)
+            .not_valid_after(_NO_END)
+            .add_extension(identifier, critical=False)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .sign(self.private, hashes.SHA256(), ecdsa_deterministic=True)
+        )
 
     @classmethod
     def parse(cls, data: bytes) -> "Keys":

@@ -80,4 +80,12 @@ Seconds for which clients use an answer to PollHosts, counted from its ``vtime``
 with a ``vtime`` that is so much earlier that the client forgets it when it ends.
 """,
     ),
+    cfg.StrOpt(
+        "saml_issuer",
+        sample_default="https://<bind_host>:<port>",
+        help="""
+Who says what stands in SAML assertions: a URL relying parties compare ``Issuer`` with, such as
+``https://attest.example.org:8443``. All API hosts of one backend say the same.
+""",
+    ),
 ]

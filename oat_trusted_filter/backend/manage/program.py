@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives import serialization
 from oslo_config import cfg
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
@@ -115,6 +116,12 @@ def _add_commands(commands: Any) -> None:
     key = commands.add_parser("key", help="the key that signs verdicts and the audit trail")
     key = key.add_subparsers(dest="action", required=True, metavar="ACTION")
     _add(key, "list", _key_list, "print the thumbprints, that of the key that signs first")
+    _add(
+        key,
+        "certificate",
+        _key_certificate,
+        "print the certificate of the key that signs, with which SAML assertions are verified",
+    )
     _add(
         key,
         "rotate",
@@ -260,6 +267,11 @@ def _check(settings: Settings, arguments: Any) -> None:
 def _key_list(settings: Settings, arguments: Any) -> None:
     for name in read_keys(settings.signing_key).public:
         _say(name)
+
+
+def _key_certificate(settings: Settings, arguments: Any) -> None:
+    certificate = read_keys(settings.signing_key).certificate
+    sys.stdout.write(certificate.public_bytes(serialization.Encoding.PEM).decode())
 
 
 def _key_rotate(settings: Settings, arguments: Any) -> None:

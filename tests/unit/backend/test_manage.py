@@ -284,6 +284,9 @@ def test_keys_that_sign(ready):
     before = (ready.state_dir / "signing.key").read_bytes()
     second = ready.manage("key", "rotate").stdout.strip()
     assert ready.manage("key", "list").stdout.split() == [second, first]
+    shown = ready.manage("key", "certificate").stdout
+    assert second in x509.load_pem_x509_certificate(shown.encode()).subject.rfc4514_string()
+    assert shown == ready.manage("key", "certificate").stdout
     assert before not in (ready.state_dir / "signing.key").read_bytes()
     assert stat.S_IMODE((ready.state_dir / "signing.key").stat().st_mode) == 0o600
     (ready.state_dir / "signing.key").unlink()

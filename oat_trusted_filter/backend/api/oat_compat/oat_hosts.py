@@ -29,6 +29,7 @@ from oat_trusted_filter.backend.api.oat_compat.catalogue import (
 from oat_trusted_filter.backend.api.oat_compat.errors import OatError
 from oat_trusted_filter.backend.api.service import Service
 from oat_trusted_filter.backend.api.snapshots import TRUSTED
+from oat_trusted_filter.backend.api.tag_records import TagRecord
 from oat_trusted_filter.backend.appraisal.records import Finding
 from oat_trusted_filter.backend.store import hosts, listing, tags
 from oat_trusted_filter.backend.store.hosts import APPROVED, Host
@@ -40,6 +41,7 @@ from oat_trusted_filter.tcg.public import parse_public
 #: The tag that says where a host is.
 LOCATION_TAG = "location"
 _UNKNOWN = "unknown"
+_MOST_NAMES = 1000
 
 
 def index(service: Service, req: falcon.Request, resp: falcon.Response) -> None:
@@ -54,20 +56,17 @@ def index(service: Service, req: falcon.Request, resp: falcon.Response) -> None:
     shown = []
     for item in found:
         record = records.get((item.host.region, item.host.host))
-        shown.append(_document(known, item, _tags(service, item, record).get(LOCATION_TAG)))
+        location = tags_of(_in_force(service, item, record)).get(LOCATION_TAG)
+        shown.append(_document(known, item, location))
     answer(resp, shown)
 
 
 def show_trust(service: Service, req: falcon.Request, resp: falcon.Response) -> None:
     """Whether firmware and system of a host are as they should be."""
     name = asked_name(req)
-    found, of_host = named(service, req, name)
-    verdict = found.verdict
-    if verdict is None or verdict.level == _UNKNOWN:
-        raise OatError(
-            "AS_HOST_TRUST_ERROR", f"The trust of host '{name}' is not known: {_why(verdict)}"
-        )
-    bios, vmm = _parts(verdict)
+    _, verdict, record = judged(service, req, name)
+    of_host = tags_of(record)
+    bios, vmm = parts(verdict)
     trust = {
         "bios": bios,
         "vmm": vmm,
@@ -79,8 +78,8 @@ def show_trust(service: Service, req: falcon.Request, resp: falcon.Response) -> 
 
 def show_location(service: Service, req: falcon.Request, resp: falcon.Response) -> None:
     """Where a host is, by its tag of that name."""
-    _, of_host = named(service, req, asked_name(req))
-    answer(resp, {"location": of_host.get(LOCATION_TAG), "white_list_value": ""})
+    _, record = named(service, req, asked_name(req))
+    answer(resp, {"location": tags_of(record).get(LOCATION_TAG), "white_list_value": ""})
 
 
 def asked_name(req: falcon.Request) -> str:
@@ -94,10 +93,21 @@ def asked_name(req: falcon.Request) -> str:
     return name
 
 
+def asked_names(req: falcon.Request, field: str) -> list[str]:
+    """The hosts that are asked about, with commas between them.
+
+    :raises OatError: ``AS_MISSING_INPUT``.
+    """
+    names = [name.strip() for name in asked(req).get(field, "").split(",") if name.strip()]
+    if not names or len(names) > _MOST_NAMES:
+        raise OatError("AS_MISSING_INPUT", f"Missing or invalid input '{field}'.")
+    return names
+
+
 def named(
     service: Service, req: falcon.Request, name: str
-) -> tuple[ListedHost, Mapping[str, str]]:
-    """The host of a name, and the tags that count for it.
+) -> tuple[ListedHost, TagRecord | None]:
+    """The host of a name, and the record of the tags that count for it.
 
     :raises OatError: ``AS_HOST_NOT_FOUND``.
     """
@@ -110,15 +120,37 @@ def named(
         if found is None:
             raise OatError("AS_HOST_NOT_FOUND", f"Host '{name}' not found.")
         record = tags.record_of(connection, found.host.id)
-    return found, _tags(service, found, record)
+    return found, _in_force(service, found, record)
 
 
-def _tags(service: Service, found: ListedHost, stored: StoredRecord | None) -> Mapping[str, str]:
+def judged(
+    service: Service, req: falcon.Request, name: str
+) -> tuple[ListedHost, ListedVerdict, TagRecord | None]:
+    """The same of a host that has proven something.
+
+    :raises OatError: ``AS_HOST_NOT_FOUND`` or ``AS_HOST_TRUST_ERROR``.
+    """
+    found, record = named(service, req, name)
+    verdict = found.verdict
+    if verdict is None or verdict.level == _UNKNOWN:
+        raise OatError(
+            "AS_HOST_TRUST_ERROR", f"The trust of host '{name}' is not known: {_why(verdict)}"
+        )
+    return found, verdict, record
+
+
+def tags_of(record: TagRecord | None) -> Mapping[str, str]:
+    """The tags of a record."""
+    return {} if record is None else record.claims.tags
+
+
+def _in_force(
+    service: Service, found: ListedHost, stored: StoredRecord | None
+) -> TagRecord | None:
     """The tags of a trusted host; of any other nobody vouches for the machine."""
     if found.verdict is None or found.verdict.level != TRUSTED:
-        return {}
-    record = service.tags.reader.in_force(stored, service.clock())
-    return {} if record is None else record.claims.tags
+        return None
+    return service.tags.reader.in_force(stored, service.clock())
 
 
 def errors_of(verdict: ListedVerdict) -> list[Finding]:
@@ -132,7 +164,7 @@ def _why(verdict: ListedVerdict | None) -> str:
     return messages[0] if messages else "it has proven nothing"
 
 
-def _parts(verdict: ListedVerdict) -> tuple[bool, bool]:
+def parts(verdict: ListedVerdict) -> tuple[bool, bool]:
     """Whether firmware and system are good; a finding that is about no PCR is about both."""
     if verdict.level == TRUSTED:
         return True, True
@@ -162,7 +194,7 @@ def _document(known: Catalogue, found: ListedHost, location: str | None) -> dict
         "Email": None,
         "Location": location,
         "AIK_Certificate": None,
-        "AIK_PublicKey": _public_key(found.host),
+        "AIK_PublicKey": public_key(found.host),
         "AIK_SHA1": None,
     }
 
@@ -179,7 +211,8 @@ def matched(known: Catalogue, reference_sets: str) -> tuple[Mle | None, Mle | No
     return found.get(BIOS), found.get(VMM)
 
 
-def _public_key(host: Host) -> str | None:
+def public_key(host: Host) -> str | None:
+    """The attestation key, PEM."""
     if host.ak_public is None:
         return None
     key = parse_public(host.ak_public).key

@@ -30,6 +30,7 @@ from oat_trusted_filter.backend.api.oat_compat.catalogue import catalogue
 from oat_trusted_filter.backend.api.oat_compat.errors import OatError
 from oat_trusted_filter.backend.api.oat_compat.oat_hosts import (
     asked_name,
+    asked_names,
     errors_of,
     matched,
     named,
@@ -43,7 +44,6 @@ from oat_trusted_filter.backend.store.listing import ListedHost, ListedVerdict
 
 #: Verdicts about each host in a report of trust.
 _LAST = 5
-_MOST_NAMES = 1000
 #: The bank that is shown is the first of these the host has.
 _BANKS = ("sha256", "sha384", "sha512", "sha1")
 #: What a dynamic launch (Intel TXT) extends; without one it is all zeros or all ones.
@@ -62,11 +62,8 @@ class JudgedPcr(NamedTuple):
 
 def trust(service: Service, req: falcon.Request, resp: falcon.Response) -> None:
     """The last verdicts about hosts, in XML."""
-    names = [name.strip() for name in asked(req).get("hostNames", "").split(",") if name.strip()]
-    if not names or len(names) > _MOST_NAMES:
-        raise OatError("AS_MISSING_INPUT", "Missing or invalid input 'hostNames'.")
     root = Element("hosts_trust_report")
-    for name in names:
+    for name in asked_names(req, "hostNames"):
         host = named(service, req, name)[0].host
         with service.store.read() as connection:
             known = catalogue(service, connection)

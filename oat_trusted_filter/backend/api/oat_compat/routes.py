@@ -12,6 +12,7 @@
 """The routes of OpenAttestation, which are served beside ``/v1`` if ``[oat_compat]`` says so."""
 
 from oat_trusted_filter.backend.api.oat_compat import (
+    assertions,
     host_changes,
     makers,
     mles,
@@ -35,6 +36,8 @@ OAT_ROUTES = (
     Route("GET", f"{ATTESTATION}/hosts", READER, oat_hosts.index, regional=True),
     Route("GET", f"{ATTESTATION}/hosts/trust", READER, oat_hosts.show_trust, regional=True),
     Route("GET", f"{ATTESTATION}/hosts/location", READER, oat_hosts.show_location, regional=True),
+    Route("GET", f"{ATTESTATION}/saml/assertions/host", READER, assertions.show, regional=True),
+    Route("GET", f"{ATTESTATION}/hosts/bulk/trust/saml", READER, assertions.index, regional=True),
     Route("GET", f"{_REPORTS}/trust", READER, oat_reports.trust, regional=True),
     Route("GET", f"{_REPORTS}/manifest", READER, oat_reports.manifest, regional=True),
     Route("GET", f"{_REPORTS}/attestation", READER, oat_reports.attestation, regional=True),
