@@ -42,6 +42,7 @@ DIGEST_LENGTH = 64
 CODE_LENGTH = 64
 WORD_LENGTH = 32
 TAG_NAME_LENGTH = 63
+VALUE_LENGTH = 128
 KEY_LENGTH = 4096
 
 _MARIADB = ("mysql", "mariadb")
@@ -400,4 +401,11 @@ oat_mles = Table(
     Column("attestation_type", _text(WORD_LENGTH), nullable=False),
     Column("description", _document(), nullable=False),
     Column("source", _text(NAME_LENGTH)),
+)
+
+oat_locations = Table(
+    "oat_locations",
+    metadata,
+    Column("value", _text(VALUE_LENGTH), primary_key=True),
+    Column("location", _text(NAME_LENGTH), nullable=False),
 )

@@ -327,6 +327,79 @@ def test_hosts_that_cannot_be_judged(place, operator, makers):
     assert operator.get("/v1/hosts/node-1")["bound_policy"] is None
 
 
+# -- where hosts are --------------------------------------------------------------------------
+
+LOCATION = f"{HOSTS}/location"
+NODE_1 = "hostName=node-1"
+
+
+def launched(host, value):
+    """Let what was started say where it is."""
+    for bank in host.values.values():
+        size = len(bank[22])
+        bank[22] = (value * size)[:size]
+
+
+def test_a_value_of_pcr_22_stands_for_a_place(place, operator, host):
+    launched(host, b"\x01\x02")
+    assert host.attest() == "trusted"
+    assert read(place, LOCATION, NODE_1) == {"location": None, "white_list_value": ""}
+    trust = f"{HOSTS}/trust"
+    assert read(place, trust, NODE_1)["trust"]["location"] is False
+    sha1, sha256 = (host.values[bank][22].hex() for bank in ("sha1", "sha256"))
+    other = bytes(range(32)).hex()
+    for value, location, outcome in (
+        (other, "Nowhere", None), (sha1, "Somewhere", "Somewhere"),
+        (sha256.upper(), "San Jose", "San Jose"), (sha256, "Santa Clara", "Santa Clara"),
+    ):  # fmt: skip
+        write(place, "POST", LOCATION, {"location": location, "white_list_value": value})
+        assert read(place, LOCATION, NODE_1)["location"] == outcome
+    assert read(place, trust, NODE_1)["trust"] == {
+        "bios": True, "vmm": True, "location": True, "asset_tag": False,
+    }  # fmt: skip
+    row = next(row for row in operator.get("/v1/audit")["rows"] if "oat-loc" in row["action"])
+    assert (row["action"], row["actor"]) == ("oat-location.set", f"address {OPERATOR}")
+
+
+def test_what_an_operator_says_of_a_host_comes_before_its_pcr_22(place, operator, host):
+    launched(host, b"\x01\x02")
+    host.attest()
+    body = {"location": "San Jose", "white_list_value": host.values["sha256"][22].hex()}
+    write(place, "POST", LOCATION, body)
+    operator.call("POST", "/v1/tags", {"name": "location", "values": ["Rome"]})
+    tags = {"tags": {"location": "Rome"}}
+    assert operator.call("PUT", "/v1/hosts/node-1/tags", tags).status_code == 200
+    assert read(place, LOCATION, NODE_1)["location"] == "Rome"
+
+
+def test_a_host_that_is_not_trusted_is_nowhere(place, host):
+    host.boot("machine-a-loader")
+    launched(host, b"\x01\x02")
+    assert host.attest() == "untrusted"
+    body = {"location": "San Jose", "white_list_value": host.values["sha256"][22].hex()}
+    write(place, "POST", LOCATION, body)
+    assert read(place, LOCATION, NODE_1)["location"] is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        ({"location": ""}, "AS_MISSING_INPUT"),
+        ({"location": None}, "AS_MISSING_INPUT"),
+        ({"location": "x" * 256}, "AS_MISSING_INPUT"),
+        ({"white_list_value": None}, "WS_MLE_PCR_NOT_VALID"),
+        ({"white_list_value": "####"}, "WS_MLE_PCR_NOT_VALID"),
+        ({"white_list_value": "01" * 21}, "WS_MLE_PCR_NOT_VALID"),
+        ({"white_list_value": "00" * 32}, "AS_MISSING_INPUT"),
+        ({"white_list_value": "FF" * 20}, "AS_MISSING_INPUT"),
+        ({"location": 7}, "SYSTEM_ERROR"),
+    ],
+)
+def test_places_that_are_none(place, fields, code):
+    body = {"location": "San Jose", "white_list_value": "01" * 19 + "02", **fields}
+    assert error(send(place, "POST", LOCATION, body)) == code
+
+
 # -- who may write ----------------------------------------------------------------------------
 
 WRITING = [route for route in OAT_ROUTES if route.role == ADMIN]

@@ -132,7 +132,7 @@ def pcr_in(req: falcon.Request) -> tuple[StoredMle, str, int, bytes]:
     wanted = identified(
         body.mle_name, body.mle_version, body.oem_name, body.os_name, body.os_version
     )  # fmt: skip
-    bank, value = _digest(body.pcr_digest)
+    bank, value = digest_in(body.pcr_digest)
     return wanted, bank, number_in(body.pcr_name), value
 
 
@@ -140,7 +140,7 @@ def values_in(manifests: list[Manifest]) -> Values:
     """The values of a list of PCRs."""
     values: Values = NO_VALUES
     for item in manifests:
-        bank, value = _digest(item.value)
+        bank, value = digest_in(item.value)
         pcr = number_in(item.name)
         already = values.get(bank, {}).get(pcr, frozenset())
         values = with_values(values, bank, pcr, *already, value)
@@ -160,7 +160,7 @@ def number_in(text: str | None) -> int:
         raise OatError("WS_MLE_PCR_NOT_VALID", f"PCR '{text}' cannot be required.") from error
 
 
-def _digest(text: str | None) -> tuple[str, bytes]:
+def digest_in(text: str | None) -> tuple[str, bytes]:
     """The bank and the value of a PCR; the length tells the bank."""
     try:
         value = bytes.fromhex((text or "").strip())

@@ -27,6 +27,7 @@ from oat_trusted_filter.backend.api.oat_compat.catalogue import (
     catalogue,
 )
 from oat_trusted_filter.backend.api.oat_compat.errors import OatError
+from oat_trusted_filter.backend.api.oat_compat.locations import place_of
 from oat_trusted_filter.backend.api.service import Service
 from oat_trusted_filter.backend.api.snapshots import TRUSTED
 from oat_trusted_filter.backend.api.tag_records import TagRecord
@@ -64,22 +65,21 @@ def index(service: Service, req: falcon.Request, resp: falcon.Response) -> None:
 def show_trust(service: Service, req: falcon.Request, resp: falcon.Response) -> None:
     """Whether firmware and system of a host are as they should be."""
     name = asked_name(req)
-    _, verdict, record = judged(service, req, name)
-    of_host = tags_of(record)
+    found, verdict, record = judged(service, req, name)
     bios, vmm = parts(verdict)
     trust = {
         "bios": bios,
         "vmm": vmm,
-        "location": LOCATION_TAG in of_host,
-        "asset_tag": bool(of_host),
+        "location": _location(service, found, record) is not None,
+        "asset_tag": record is not None,
     }
     answer(resp, {"hostname": name, "trust": trust})
 
 
 def show_location(service: Service, req: falcon.Request, resp: falcon.Response) -> None:
-    """Where a host is, by its tag of that name."""
-    _, record = named(service, req, asked_name(req))
-    answer(resp, {"location": tags_of(record).get(LOCATION_TAG), "white_list_value": ""})
+    """Where a host is, by its tag of that name or by its PCR 22."""
+    found, record = named(service, req, asked_name(req))
+    answer(resp, {"location": _location(service, found, record), "white_list_value": ""})
 
 
 def asked_name(req: falcon.Request) -> str:
@@ -151,6 +151,15 @@ def _in_force(
     if found.verdict is None or found.verdict.level != TRUSTED:
         return None
     return service.tags.reader.in_force(stored, service.clock())
+
+
+def _location(service: Service, found: ListedHost, record: TagRecord | None) -> str | None:
+    """Where a trusted host is; what an operator has said of this one comes first."""
+    tag = tags_of(record).get(LOCATION_TAG)
+    if tag is not None or found.verdict is None or found.verdict.level != TRUSTED:
+        return tag
+    with service.store.read() as connection:
+        return place_of(connection, found.verdict.pcrs)
 
 
 def errors_of(verdict: ListedVerdict) -> list[Finding]:

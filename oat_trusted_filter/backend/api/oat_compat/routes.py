@@ -14,6 +14,7 @@
 from oat_trusted_filter.backend.api.oat_compat import (
     assertions,
     host_changes,
+    locations,
     makers,
     mles,
     oat_hosts,
@@ -52,6 +53,7 @@ OAT_ROUTES = (
     Route("POST", f"{ATTESTATION}/hosts", ADMIN, host_changes.create),
     Route("PUT", f"{ATTESTATION}/hosts", ADMIN, host_changes.change),
     Route("DELETE", f"{ATTESTATION}/hosts", ADMIN, host_changes.delete),
+    Route("POST", f"{ATTESTATION}/hosts/location", ADMIN, locations.put),
     Route("POST", f"{WHITE_LISTS}/oem", ADMIN, makers.create_oem),
     Route("PUT", f"{WHITE_LISTS}/oem", ADMIN, makers.change_oem),
     Route("DELETE", f"{WHITE_LISTS}/oem", ADMIN, makers.delete_oem),
