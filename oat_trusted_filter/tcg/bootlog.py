@@ -21,7 +21,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from oat_trusted_filter.tcg.algorithms import bank_name, digest_size, hasher
+from oat_trusted_filter.tcg.algorithms import bank_name, digest_size, digester
 from oat_trusted_filter.tcg.errors import FormatError
 from oat_trusted_filter.tcg.pcr import PCR_COUNT
 
@@ -116,11 +116,11 @@ def replay(log: BootLog, bank: str) -> dict[int, bytes]:
     values = dict.fromkeys(range(PCR_COUNT), bytes(size))
     values.update(dict.fromkeys(_DYNAMIC_PCRS, b"\xff" * size))
     values[0] = bytes(size - 1) + bytes([log.startup_locality])
-    make = hasher(bank)
+    digest = digester(bank)
     for event in log.events:
         if event.type != EV_NO_ACTION:
             pcr = event.pcr
-            values[pcr] = make(values[pcr] + event.digests[bank]).digest()
+            values[pcr] = digest(values[pcr] + event.digests[bank])
     return values
 
 

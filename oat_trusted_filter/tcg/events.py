@@ -21,7 +21,7 @@ import struct
 import uuid
 from collections.abc import Callable, Iterator
 
-from oat_trusted_filter.tcg.algorithms import new_hash
+from oat_trusted_filter.tcg.algorithms import digester
 from oat_trusted_filter.tcg.bootlog import Event
 from oat_trusted_filter.tcg.errors import FormatError
 
@@ -143,8 +143,8 @@ def check_event_data(event: Event) -> bool:
         return False
     first, *others = candidates
     for bank, digest in event.digests.items():
-        if new_hash(bank, first).digest() != digest and not any(
-            new_hash(bank, data).digest() == digest for data in others
+        if digester(bank)(first) != digest and not any(
+            digester(bank)(data) == digest for data in others
         ):
             raise FormatError(
                 "boot-log-event-data",
@@ -156,7 +156,7 @@ def check_event_data(event: Event) -> bool:
 
 def _measured(event: Event, data: bytes) -> bool:
     """Whether the digests of all banks were made from these bytes."""
-    return all(new_hash(bank, data).digest() == digest for bank, digest in event.digests.items())
+    return all(digester(bank)(data) == digest for bank, digest in event.digests.items())
 
 
 def _digested(event: Event) -> tuple[bytes, ...] | None:

@@ -45,7 +45,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from oat_trusted_filter.tcg.algorithms import BANKS, new_hash
+from oat_trusted_filter.tcg.algorithms import BANKS, digester
 from oat_trusted_filter.tcg.bootlog import EV_NO_ACTION, BootLog, Event
 from oat_trusted_filter.tcg.errors import FormatError
 from oat_trusted_filter.tcg.events import (
@@ -76,7 +76,7 @@ T = TypeVar("T")
 
 def _digests(*texts: bytes) -> frozenset[bytes]:
     """The digests of these texts in all banks."""
-    return frozenset(new_hash(bank, text).digest() for bank in BANKS for text in texts)
+    return frozenset(digester(bank)(text) for bank in BANKS for text in texts)
 
 
 SECURE_BOOT_PCR = 7

@@ -22,12 +22,11 @@ while it was measured) the entry holds zeros, and ones are extended.
 """
 
 import functools
-import hashlib
 import struct
-from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
-from oat_trusted_filter.tcg.algorithms import digest_size, hasher
+from oat_trusted_filter.tcg.algorithms import digest_size, digester
 from oat_trusted_filter.tcg.errors import FormatError
 
 IMA_PCR = 10
@@ -53,7 +52,9 @@ _TEMPLATES = {
     b"ima-sigv2": ("ima-sigv2", 3, True),
 }
 _MAX_NAME = 32
-_ZEROS = bytes(20)
+_SHA1_BYTES = 20
+_ZEROS = bytes(_SHA1_BYTES)
+_sha1 = digester("sha1")
 
 
 class ImaEntry(NamedTuple):
@@ -92,7 +93,7 @@ def parse_ima_log(data: bytes, first: int = 0) -> Iterator[ImaEntry]:
     offset, number = 0, first
     while offset < len(data):
         try:
-            entry = _entry(data, offset, number)
+            entry = _usual_entry(data, offset, number) or _entry(data, offset, number)
         except struct.error:
             raise _truncated(number) from None
         yield entry
@@ -118,36 +119,39 @@ class ImaReplay:
         self.values = dict(values)
         self.alternatives = dict(alternatives or {})
         self._padded = padded
-        self._ones = {bank: b"\xff" * digest_size(bank) for bank in values}
-        self._hashers = {bank: hasher(bank) for bank in values}
+        # With what the SHA-1 digest is padded; None: the digest of the bank's own hash is extended.
+        self._banks = [
+            (bank, digester(bank), _padding(bank) if bank in {"sha1", *padded} else None)
+            for bank in values
+        ]
 
     def extend(self, entry: ImaEntry, number: int) -> None:
         """Take one entry in.
 
         :raises FormatError: ``ima-log-digest``, the entry's digest is not that of its data.
         """
-        values, data, sha1 = self.values, entry.template_data, entry.template_digest
-        hashers = self._hashers
-        if sha1 == _ZEROS:
-            for led in (values, self.alternatives):
-                for bank, value in led.items():
-                    led[bank] = hashers[bank](value + self._ones[bank]).digest()
+        data, sha1 = entry.template_data, entry.template_digest
+        if _sha1(data) != sha1:
+            if sha1 != _ZEROS:
+                raise FormatError(
+                    "ima-log-digest",
+                    f"entry {number} of the IMA log, {entry.path!r}: its data does not have the "
+                    "digest beside it",
+                )
+            self._extend_ones()
             return
-        if hashlib.sha1(data, usedforsecurity=False).digest() != sha1:
-            raise FormatError(
-                "ima-log-digest",
-                f"entry {number} of the IMA log, {entry.path!r}: its data does not have the digest "
-                "beside it",
-            )
-        for bank, value in values.items():
-            if bank in self._padded:
-                digest = sha1.ljust(len(value), b"\0")
-            else:
-                digest = sha1 if bank == "sha1" else hashers[bank](data).digest()
-            values[bank] = hashers[bank](value + digest).digest()
-        for bank, value in self.alternatives.items():
-            digest = sha1.ljust(len(value), b"\0")
-            self.alternatives[bank] = hashers[bank](value + digest).digest()
+        values = self.values
+        for bank, digest, padding in self._banks:
+            extended = digest(data) if padding is None else sha1 + padding
+            values[bank] = digest(values[bank] + extended)
+        if self.alternatives:
+            for bank, value in self.alternatives.items():
+                self.alternatives[bank] = digester(bank)(value + sha1 + _padding(bank))
+
+    def _extend_ones(self) -> None:
+        for led in (self.values, self.alternatives):
+            for bank, value in led.items():
+                led[bank] = digester(bank)(value + b"\xff" * digest_size(bank))
 
     def padded_at(self, quoted: Mapping[str, bytes]) -> frozenset[str] | None:
         """Whether the entries so far lead to these values.
@@ -161,6 +165,77 @@ class ImaReplay:
                     return None
                 found |= {bank}
         return found
+
+
+def _padding(bank: str) -> bytes:
+    return bytes(digest_size(bank) - _SHA1_BYTES)
+
+
+class _Usual(NamedTuple):
+    """How nearly all entries begin: with one of two templates, and a file digest of SHA-256."""
+
+    template: str
+    name: bytes
+    """Of the template, with its length before it."""
+    signed: bool
+    unpack_from: Callable[[bytes, int], tuple[Any, ...]]
+    """PCR, digest, name, length of the data, and of these: how the field with the file digest
+    begins, the digest, length of the path."""
+    size: int
+    """Bytes of these."""
+
+
+def _usual(template: str, *, signed: bool) -> _Usual:
+    name = _U32.pack(len(template)) + template.encode()
+    layout = struct.Struct(f"<I20s{len(name)}sI{len(_SHA256_FIELD)}s{_SHA256_BYTES}sI")
+    return _Usual(template, name, signed, layout.unpack_from, layout.size)
+
+
+_SHA256_BYTES = 32
+_SHA256_FIELD = _U32.pack(8 + _SHA256_BYTES) + b"sha256:\0"
+_BEFORE_PATH = len(_SHA256_FIELD) + _SHA256_BYTES + _U32.size
+#: By the length of the name.
+_USUAL = {u.name[:4]: u for u in (_usual("ima-ng", signed=False), _usual("ima-sig", signed=True))}
+_NAME_LENGTH = _HEAD.size - _U32.size
+
+
+def _usual_entry(data: bytes, offset: int, number: int) -> ImaEntry | None:
+    """What :func:`_entry` would make of it, in half the time.
+
+    :returns: None: this is another entry, or something is wrong with it.
+    """
+    usual = _USUAL.get(data[offset + _NAME_LENGTH : offset + _NAME_LENGTH + 4])
+    if usual is None:
+        return None
+    template, known, signed, unpack_from, size = usual
+    try:
+        pcr, digest, name, length, field, file_digest, path_length = unpack_from(data, offset)
+        path = offset + size
+        end = path_end = path + path_length
+        if signed:
+            (signature,) = _U32.unpack_from(data, path_end)
+            end += 4 + signature
+    except struct.error:
+        return None
+    start = path - _BEFORE_PATH
+    if name != known or field != _SHA256_FIELD or start + length != end:
+        return None
+    if length > MAX_TEMPLATE_BYTES or end > len(data):
+        return None
+    # Not by the constructor, which takes twice as long.
+    return ImaEntry._make(
+        (
+            pcr,
+            template,
+            digest,
+            data[start:end],
+            end,
+            "sha256",
+            file_digest,
+            _path(data[path:path_end], number),
+            data[path_end + 4 : end],
+        )
+    )
 
 
 def _entry(data: bytes, offset: int, number: int) -> ImaEntry:

@@ -18,7 +18,7 @@ import functools
 import operator
 from collections.abc import Callable, Iterable, Mapping
 
-from oat_trusted_filter.tcg.algorithms import bank_name, digest_size, new_hash
+from oat_trusted_filter.tcg.algorithms import bank_name, digest_size, digester
 from oat_trusted_filter.tcg.attestation import PcrSelection
 from oat_trusted_filter.tcg.errors import FormatError
 
@@ -53,8 +53,7 @@ def pcr_digest(selections: Iterable[PcrSelection], values: PcrValues, bank: str)
             raise _wrong_length(name, selection, found)
         selected += found
     # At once: an update for each of 66 values takes longer than the hash itself.
-    result: bytes = new_hash(bank, b"".join(selected)).digest()
-    return result
+    return digester(bank)(b"".join(selected))
 
 
 # Of all hosts the same; the whole check of a quote has microseconds beside that of its signature.

@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
-from oat_trusted_filter.tcg.algorithms import BANKS, bank_name, new_hash
+from oat_trusted_filter.tcg.algorithms import BANKS, bank_name, digester
 from oat_trusted_filter.tcg.errors import AttestationKeyError, FormatError, SignatureError
 from oat_trusted_filter.tcg.signature import (
     TPM_ALG_ECDSA,
@@ -107,8 +107,7 @@ class PublicArea:
         bank = bank_name(self.name_alg)
         if bank is None:
             raise FormatError("public-name-algorithm", f"name algorithm {self.name_alg:#06x}")
-        digest: bytes = new_hash(bank, self.raw).digest()
-        return _U16.pack(self.name_alg) + digest
+        return _U16.pack(self.name_alg) + digester(bank)(self.raw)
 
 
 class _Reader:

@@ -25,7 +25,7 @@ import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from oat_trusted_filter.tcg.algorithms import new_hash
+from oat_trusted_filter.tcg.algorithms import digest_size, digester
 from oat_trusted_filter.tcg.bootlog import EV_EFI_HCRTM_EVENT, EV_NO_ACTION, Event, parse_boot_log
 from tests.lab.boots import BOOTS_DIR, DERIVED_BOOTS, Boot, power_on, read_pcrs
 from tests.lab.swtpm import SoftwareTpm
@@ -48,12 +48,12 @@ class Derivation:
 
 def _locality(number: int) -> Event:
     """The event that tells where TPM2_Startup came from (PFP 1.06, 10.4.5.3)."""
-    digests = {bank: new_hash(bank).digest_size * b"\0" for bank in _BANKS}
+    digests = {bank: bytes(digest_size(bank)) for bank in _BANKS}
     return Event(0, 0, EV_NO_ACTION, digests, b"StartupLocality\0" + bytes([number]))
 
 
 def _with_h_crtm(events: list[Event]) -> bytes:
-    digests = {bank: new_hash(bank, _H_CRTM.encode()).digest() for bank in _BANKS}
+    digests = {bank: digester(bank)(_H_CRTM.encode()) for bank in _BANKS}
     # The data is this text whatever was measured (PFP 1.06, 10.4.1).
     return encode([_locality(4), Event(0, 0, EV_EFI_HCRTM_EVENT, digests, b"HCRTM"), *events])
 

@@ -15,7 +15,7 @@ import hashlib
 import struct
 from collections.abc import Iterable
 
-from oat_trusted_filter.tcg.algorithms import digest_size, new_hash
+from oat_trusted_filter.tcg.algorithms import digest_size, digester
 
 _ZEROS = bytes(20)
 
@@ -56,7 +56,7 @@ class Kernel:
         return {
             bank: sha1.ljust(digest_size(bank), b"\0")
             if bank in self._padded
-            else new_hash(bank, data).digest()
+            else digester(bank)(data)
             for bank in banks
         }
 

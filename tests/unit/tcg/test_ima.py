@@ -188,3 +188,50 @@ def test_D8_whatever_the_bytes_the_parser_answers_or_refuses(data):
             replayed(log)
         except FormatError as error:
             assert error.code.startswith("ima-log-")
+
+
+@pytest.fixture(scope="module")
+def without_the_usual():
+    """The list as it is read if no entry of it is a usual one."""
+
+    def read(log):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("oat_trusted_filter.tcg.ima._USUAL", {})
+            return outcome(log)
+
+    return read
+
+
+def outcome(log):
+    found = []
+    try:
+        found.extend(parse_ima_log(log))
+    except FormatError as error:
+        found.append((error.code, str(error)))
+    return found
+
+
+@pytest.mark.parametrize("name", BOOTS)
+def test_a_recorded_list_reads_the_same_entry_by_entry_and_field_by_field(name, without_the_usual):
+    log = Boot(name).ima_log
+
+    assert outcome(log) == without_the_usual(log)
+
+
+@given(
+    template=st.sampled_from([b"ima-ng", b"ima-sig", b"ima-buf"]),
+    digest=st.sampled_from([SHA256, SHA256[:-1], b"sha1:\0" + bytes(20), b"sha384:\0" + bytes(48)]),
+    path=st.sampled_from([b"/bin/true\0", b"", b"/" + b"x" * 4096]),
+    more=st.lists(st.sampled_from([b"", b"\3\2signature", bytes(200_000)]), max_size=2),
+    place=st.integers(24, 110),
+    byte=st.integers(0, 255),
+    cut=st.integers(0, 40),
+)
+def test_D9_the_usual_entries_are_read_and_refused_as_all_others(
+    template, digest, path, more, place, byte, cut, without_the_usual
+):
+    good = entry(template, (digest, path, *more))
+    bad = bytearray(good)
+    bad[place % len(bad)] = byte
+    for log in (good, bytes(bad), good + good[: len(good) - cut]):
+        assert outcome(log) == without_the_usual(log)
