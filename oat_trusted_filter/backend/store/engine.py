@@ -19,18 +19,29 @@ whenever another one wrote in between, whatever the busy timeout is.
 """
 
 import contextlib
+import functools
+import math
 import random
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    DisconnectionError,
+    NoSuchModuleError,
+)
 
 T = TypeVar("T")
 
 #: Milliseconds a writer waits for another one on SQLite.
 SQLITE_BUSY_MS = 15_000
+#: A connection to a server that was not used for so long may have been closed at the other end.
+IDLE_SECONDS = 1.0
+#: Connections that are kept: one for each thread that answers requests, and for those beside.
+_KEPT_CONNECTIONS = 10
 _ATTEMPTS = 6
 _FIRST_PAUSE = 0.01
 
@@ -38,6 +49,16 @@ _FIRST_PAUSE = 0.01
 # A deadlock has taken the savepoint along (1305) by the time it is gone back to.
 _MYSQL_AGAIN = frozenset({1205, 1213, 1305})
 _SQLSTATE_AGAIN = frozenset({"40001", "40P01"})
+
+
+_USED = "used"
+_POOL: dict[str, Any] = {
+    "pool_size": _KEPT_CONNECTIONS,
+    # Whoever has a connection ends his transaction, so there is nothing left to take back.
+    "pool_reset_on_return": None,
+    # Parameters stay out of error messages, for these go to logs.
+    "hide_parameters": True,
+}
 
 
 class StoreError(Exception):
@@ -107,7 +128,7 @@ class Store:
 
 
 def _sqlite_engine(url: str) -> Engine:
-    engine = create_engine(url, hide_parameters=True)
+    engine = create_engine(url, **_POOL)
     event.listen(engine, "connect", _on_sqlite_connect)
     return engine
 
@@ -125,17 +146,40 @@ def _on_sqlite_connect(connection: Any, record: Any) -> None:
 
 
 def _server_engine(url: str, isolation: Any) -> Engine:
-    # Parameters stay out of error messages, for these go to logs.
     engine = create_engine(
         url,
         isolation_level=isolation,
-        pool_pre_ping=True,
+        # What commits by itself has nothing to take back.
+        skip_autocommit_rollback=True,
         pool_recycle=3600,
-        hide_parameters=True,
+        **_POOL,
     )
+    event.listen(engine, "checkin", _note_use)
+    event.listen(engine, "checkout", functools.partial(_check_idle, engine))
     if engine.dialect.name in ("mysql", "mariadb"):
         event.listen(engine, "connect", _on_mariadb_connect)
     return engine
+
+
+def _note_use(connection: Any, record: Any) -> None:
+    record.info[_USED] = time.monotonic()
+
+
+def _check_idle(engine: Engine, connection: Any, record: Any, fairy: Any) -> None:
+    """Whether the server is still there, if nobody has asked it for a while.
+
+    Asking each time would take as long as what the connection is wanted for.
+
+    :raises DisconnectionError: it is not; the pool opens another connection.
+    """
+    if time.monotonic() - record.info.get(_USED, math.inf) < IDLE_SECONDS:
+        return
+    try:
+        alive = engine.dialect.do_ping(connection)
+    except engine.dialect.loaded_dbapi.Error:
+        alive = False
+    if not alive:
+        raise DisconnectionError
 
 
 def _on_mariadb_connect(connection: Any, record: Any) -> None:

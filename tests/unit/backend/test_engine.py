@@ -9,13 +9,14 @@
 # WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 # License for the specific language governing permissions and limitations
 # under the License.
-"""Writing to the database: what is tried again."""
+"""Reading from and writing to the database: what is tried again, and what is not left behind."""
 
 import threading
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
 
+from oat_trusted_filter.backend.store import engine
 from oat_trusted_filter.backend.store.tables import tags
 
 NAMES = ("rack", "zone")
@@ -52,3 +53,60 @@ def test_a_deadlock_inside_a_savepoint_is_tried_again(store):
     with store.read() as connection:
         assert list(connection.scalars(select(tags.c.created_at))) == [2, 2]
     assert len(attempts) == 3
+
+
+class Failure(Exception):
+    pass
+
+
+@pytest.mark.every_database
+def test_work_that_fails_leaves_nothing_behind(store, database):
+    row = {"name": "rack", "value": "1", "created_at": 0}
+
+    def fail(connection):
+        connection.execute(tags.insert(), [row])
+        raise Failure
+
+    with pytest.raises(Failure):
+        store.write(fail)
+    # On the connection that is used again, and on any other.
+    assert store.write(lambda connection: connection.execute(select(tags.c.name)).all()) == []
+    store.write(lambda connection: connection.execute(tags.insert(), [row]))
+    with store.read() as connection:
+        assert connection.scalar(select(tags.c.name)) == "rack"
+
+
+_NUMBER = {"mariadb": "SELECT CONNECTION_ID()", "postgresql": "SELECT pg_backend_pid()"}
+_CLOSE = {"mariadb": "KILL {}", "postgresql": "SELECT pg_terminate_backend({})"}
+
+
+@pytest.mark.parametrize(
+    ("database", "kind"),
+    [("mariadb", "mariadb"), ("postgresql", "postgresql")],
+    indirect=["database"],
+)
+def test_a_connection_that_was_closed_while_it_was_idle_is_replaced(store, kind, monkeypatch):
+    monkeypatch.setattr(engine, "IDLE_SECONDS", 0.0)
+    with store.read() as connection:
+        number = connection.scalar(text(_NUMBER[kind]))
+    store.write(lambda connection: connection.execute(text(_CLOSE[kind].format(number))))
+    with store.read() as connection:
+        assert connection.scalar(text(_NUMBER[kind])) != number
+
+
+@pytest.mark.parametrize("database", ["mariadb"], indirect=True)
+def test_a_connection_in_use_is_asked_nothing_else(store):
+    """Each question to a server takes as long as one of those a round of an agent needs."""
+    questions = text("SHOW SESSION STATUS LIKE 'Questions'")
+
+    def asked(connection):
+        return int(connection.execute(questions).one()[1])
+
+    counts = []
+    for _ in range(2):
+        with store.read() as connection:
+            counts.append(asked(connection))
+    assert counts[1] - counts[0] == 1
+    counts = [store.write(asked) for _ in range(2)]
+    # And the end of the transaction.
+    assert counts[1] - counts[0] == 2
