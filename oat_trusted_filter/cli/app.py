@@ -14,7 +14,6 @@
 import argparse
 import functools
 import importlib.metadata
-import math
 import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -22,6 +21,7 @@ from typing import Any, NamedTuple
 from cliff.app import App
 from cliff.commandmanager import CommandManager
 
+from oat_trusted_filter.cli.arguments import seconds
 from oat_trusted_filter.cli.backend import Backend
 from oat_trusted_filter.cli.command import Services
 from oat_trusted_filter.cli.errors import EXIT_USAGE, UsageError
@@ -39,7 +39,7 @@ The address and the credential of the backend come from options or from the envi
 `oat-manage init` writes a file admin-openrc that sets it: `. /var/lib/oat/admin-openrc`.
 A token on the command line is seen by every user of this machine, one in the environment is not.
 Exit status: 0 done, 1 refused or not found by the backend, 2 wrong use (options, files),
-3 backend not reached.
+3 backend not reached or unable to serve now, 130 interrupted.
 """
 
 
@@ -135,7 +135,7 @@ def add_connection_options(parser: argparse.ArgumentParser, environ: Mapping[str
     )
     group.add_argument(
         "--timeout",
-        type=_seconds,
+        type=seconds,
         default=DEFAULT_TIMEOUT,
         metavar="SECONDS",
         help=f"how long to wait for the backend (default: {DEFAULT_TIMEOUT:g})",
@@ -168,13 +168,3 @@ def client_from_options(options: argparse.Namespace) -> AttestationClient:
         )
     except (ClientError, ValueError) as error:
         raise UsageError(printable(str(error))) from error
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not math.isfinite(seconds) or seconds <= 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
-    return seconds

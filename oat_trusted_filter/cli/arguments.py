@@ -9,9 +9,10 @@
 # WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 # License for the specific language governing permissions and limitations
 # under the License.
-"""Arguments that many commands have: a host, its region, its endorsement key."""
+"""Arguments that many commands have: a host, its region, its key, a time."""
 
 import argparse
+import math
 import os
 import re
 
@@ -42,6 +43,20 @@ def add_key(parser: argparse.ArgumentParser, text: str, *, required: bool = Fals
     parser.add_argument(
         "--ek-fingerprint", metavar="SHA256", type=fingerprint, required=required, help=text
     )
+
+
+def seconds(text: str) -> float:
+    """A number of seconds.
+
+    :raises argparse.ArgumentTypeError: it is none, or not above 0.
+    """
+    try:
+        found = float(text)
+    except ValueError:
+        found = math.nan
+    if not math.isfinite(found) or found <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    return found
 
 
 def add_region(parser: argparse.ArgumentParser, text: str = "region of the host") -> None:

@@ -11,15 +11,19 @@
 # under the License.
 """The backend as the commands see it: paths in, records out, failures as one line each."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 from urllib.parse import quote, urlencode
 
 from oat_trusted_filter.cli.errors import CommandError, Refused, Unreachable, UsageError
 from oat_trusted_filter.cli.text import printable
 from oat_trusted_filter.client.http import BackendRefused, BackendUnreachable, BadReply, ClientError
+from oat_trusted_filter.client.verdicts import VerdictReply
 
 _HTTP_UNAUTHORIZED = 401
+#: The backend, or a proxy before it, says that this is the wrong moment.
+_CANNOT_SERVE = frozenset({502, 503, 504})
 
 
 class Requester(Protocol):
@@ -34,6 +38,11 @@ class Requester(Protocol):
         headers: Mapping[str, str] | None = None,
     ) -> tuple[int, Any, Any]:
         """Status, headers and decoded body of a reply."""
+
+    def get_verdicts(
+        self, since: str | None, etag: str | None, timeout: float | None
+    ) -> VerdictReply:
+        """The verdicts, or what has changed."""
 
 
 def path(*segments: str, query: Mapping[str, str | None] | None = None) -> str:
@@ -122,12 +131,30 @@ class Backend:
 
         :param generation: of the resource the request was made from.
         :raises Refused: the backend said no; its code and detail.
-        :raises Unreachable: nobody answered, or not in the language of the backend.
+        :raises Unreachable: nobody answered, the backend cannot serve at this moment, or what
+            answered does not speak its language.
         :raises UsageError: the client cannot work with what it was given, a CA file for instance.
         """
         headers = {} if generation is None else {"If-Match": f'"{generation}"'}
-        try:
+        with self._failures(method, where):
             _, _, decoded = self._client.request(method, where, json=body, headers=headers)
+        return decoded
+
+    def verdicts(self, since: str | None, etag: str | None, timeout: float) -> VerdictReply:
+        """The verdicts as relying parties ask for them: everything, or what has changed.
+
+        :param since: ``VerdictReply.since`` of the last reply.
+        :param etag: ``VerdictReply.etag`` of the last reply.
+        :param timeout: seconds in all.
+        :raises CommandError: as :meth:`send`.
+        """
+        with self._failures("GET", path("verdicts")):
+            return self._client.get_verdicts(since, etag, timeout)
+
+    @contextlib.contextmanager
+    def _failures(self, method: str, where: str) -> Iterator[None]:
+        try:
+            yield
         except BackendRefused as error:
             raise self._refused(error) from error
         except BackendUnreachable as error:
@@ -136,7 +163,6 @@ class Backend:
             raise _bad_reply(method, where, str(error)) from error
         except ClientError as error:
             raise UsageError(printable(str(error))) from error
-        return decoded
 
     def _refused(self, error: BackendRefused) -> CommandError:
         detail = printable(str(error.detail or error))
@@ -144,6 +170,8 @@ class Backend:
             detail += f" (check {self._credential})"
         field = error.body.get("field")
         code = printable(str(error.code or f"http-{error.status}"))
+        if error.status in _CANNOT_SERVE:
+            return Unreachable(code, f"{code}: {detail}")
         named = printable(field) if isinstance(field, str) else None
         return Refused(code, detail, named, error.body)
 

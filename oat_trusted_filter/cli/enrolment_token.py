@@ -13,30 +13,16 @@
 
 import argparse
 import os
-import re
 from pathlib import Path
 from typing import Any
 
 from oat_trusted_filter.cli.arguments import add_region
 from oat_trusted_filter.cli.backend import path
+from oat_trusted_filter.cli.binding import duration
 from oat_trusted_filter.cli.command import ServiceCommand
 from oat_trusted_filter.cli.errors import UsageError
 from oat_trusted_filter.cli.output import Column, Record, RecordShow
 from oat_trusted_filter.cli.paging import PagedLister
-
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_SPAN = re.compile(r"([0-9]{1,9})([smhd])")
-
-
-def span(text: str) -> int:
-    """A span of time in seconds: ``30m``, ``12h``, ``7d``.
-
-    :raises argparse.ArgumentTypeError: anything else.
-    """
-    found = _SPAN.fullmatch(text)
-    if found is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a span of time such as 30m, 12h or 7d")
-    return int(found.group(1)) * _UNITS[found.group(2)]
 
 
 class CreateToken(RecordShow):
@@ -60,9 +46,9 @@ class CreateToken(RecordShow):
         parser.add_argument("--host", metavar="HOST", help="only for the host of this name")
         parser.add_argument(
             "--expires",
-            metavar="SPAN",
-            type=span,
-            default=span("1d"),
+            metavar="TIME",
+            type=duration,
+            default=duration("1d"),
             dest="lifetime",
             help="how long it is good: 30m, 12h, 7d (default: 1d)",
         )

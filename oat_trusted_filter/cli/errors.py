@@ -20,7 +20,7 @@ EXIT_OK = 0
 EXIT_REFUSED = 1
 #: The command line, the environment or a file given cannot be used as it is.
 EXIT_USAGE = 2
-#: The backend was not reached, or what answered does not speak its language.
+#: The backend was not reached, cannot serve now, or what answered does not speak its language.
 EXIT_UNREACHABLE = 3
 
 
@@ -74,6 +74,8 @@ class UsageError(CommandError):
 
 
 class Unreachable(CommandError):
-    """No backend answered. Codes ``backend-unreachable`` and ``bad-reply``."""
+    """No backend answered as it should. Codes ``backend-unreachable`` and ``bad-reply``, or that
+    of a backend that cannot serve at this moment.
+    """
 
     status = EXIT_UNREACHABLE

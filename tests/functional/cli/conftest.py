@@ -81,6 +81,16 @@ class Operator:
             timeout=_SECONDS,
         )
 
+    def start(self, *argv, stdout, stderr):
+        """Let it run."""
+        return subprocess.Popen(
+            [*COMMAND, *argv],
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+        )
+
     def __call__(self, *argv):
         """Run it, and it must do what it says; what it prints."""
         ran = self.run(*argv)

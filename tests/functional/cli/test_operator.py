@@ -11,10 +11,14 @@
 # under the License.
 """What an operator does, command by command, and what the commands say."""
 
+import json
+import signal
 import socket
 
 import pytest
 import yaml
+
+from tests.lab.wait import wait_for
 
 EK = "ab" * 32
 
@@ -225,3 +229,38 @@ def test_what_has_happened_to_a_host_can_be_told_and_proven(approved, backend, o
     ran = oat.run("audit", "verify", "--file", str(export))
     assert ran.returncode == 1
     assert "row-removed: rows 4 to 4 are missing" in ran.stdout
+
+
+def test_a_watch_tells_a_change_as_it_happens_and_outlives_the_backend(
+    approved, backend, oat, tmp_path
+):
+    host = approved["node-a"]
+    out, err = tmp_path / "out", tmp_path / "err"
+    with out.open("w") as output, err.open("w") as errors:
+        watch = oat.start(
+            "host", "watch", "-f", "json", "--interval", "0.1", stdout=output, stderr=errors
+        )
+    try:
+        wait_for(lambda: "watching 2 hosts" in err.read_text(), 30, "the watch to begin")
+        oat("reference", "create", "good", "--from-host", "node-a", "--from-host", "node-b")
+        wait_for(lambda: len(out.read_text().splitlines()) == 2, 30, "both changes")
+        backend.stop()
+        wait_for(lambda: "count for" in err.read_text(), 30, "the outage to be said")
+        backend.start()
+        wait_for(lambda: "is back" in err.read_text(), 30, "the return to be said")
+        host.boot("machine-a-loader", backend)
+        host.attest()
+        wait_for(lambda: len(out.read_text().splitlines()) == 3, 30, "the last change")
+        watch.send_signal(signal.SIGINT)
+        assert watch.wait(30) == 130
+    finally:
+        watch.kill()
+        watch.wait()
+    changes = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [(change["host"], change["from"], change["to"]) for change in changes] == [
+        ("node-a", "untrusted", "trusted"),
+        ("node-b", "untrusted", "trusted"),
+        ("node-a", "trusted", "untrusted"),
+    ]
+    assert changes[-1]["reason"]
+    assert len(err.read_text().splitlines()) == 3

@@ -63,7 +63,7 @@ def test_a_token_can_go_into_a_file_for_nobody_else(oat, api, tmp_path):
 def test_odd_spans_of_time(oat, api, text):
     ran = oat("enrolment-token", "create", f"--expires={text}")
     assert ran.status == 2
-    assert "30m, 12h or 7d" in ran.err
+    assert "30m, 8h or 7d" in ran.err
     assert api.history() == []
 
 
