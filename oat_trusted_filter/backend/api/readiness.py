@@ -19,11 +19,7 @@ import sys
 import threading
 import time
 
-from oslo_log import log as logging
-
 from oat_trusted_filter.cmd import notify
-
-LOG = logging.getLogger(__name__)
 
 _PAUSE = 0.1
 _REQUEST_SECONDS = 5.0
@@ -32,36 +28,37 @@ _REQUEST_SECONDS = 5.0
 def announce_when_serving(address: str, port: int) -> None:
     """Say ``READY=1`` (sd_notify) as soon as a worker has answered a request; returns at once.
 
-    The port is open before the workers are there, so that it can be connected to says nothing.
-    Where no service manager waits for it, nothing is done.
+    To be called before the workers are made. The port is open before they are there, so that it can
+    be connected to says nothing. Where no service manager waits for it, nothing is done.
 
     :param address: what the service listens on.
     """
     if notify.VARIABLE not in os.environ:
         return
-    thread = threading.Thread(
-        target=_wait_and_announce, args=(address, port), name="readiness", daemon=True
-    )
-    thread.start()
-
-
-def _wait_and_announce(address: str, port: int) -> None:
-    while not _answers(address, port):
-        time.sleep(_PAUSE)
-    notify.ready("serving")
-
-
-def _answers(address: str, port: int) -> bool:
-    # In a process of its own, for this one forks its workers meanwhile. A fork while a thread is in
-    # the middle of a TLS handshake leaves the worker with locks of OpenSSL that nobody will open.
-    probe = subprocess.run(
-        [sys.executable, "-m", __name__, address, str(port)],
-        check=False,
+    # In a process of its own, and that one is there before any worker: this process forks them, and
+    # what a thread holds at that moment stays with the worker for good, be it a lock of OpenSSL or
+    # the end of a pipe that whoever starts a process waits on.
+    probe = subprocess.Popen(
+        [sys.executable, "-m", __name__, address, str(port), str(os.getpid())],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    return probe.returncode == 0
+    threading.Thread(target=_announce, args=(probe,), name="readiness", daemon=True).start()
+
+
+def _announce(probe: "subprocess.Popen[bytes]") -> None:
+    if probe.wait() == 0:
+        notify.ready("serving")
+
+
+def _wait(address: str, port: int, service: int) -> bool:
+    """Wait until the service, our parent, answers; false if it has ended before that."""
+    while os.getppid() == service:
+        if _ask(address, port):
+            return True
+        time.sleep(_PAUSE)
+    return False
 
 
 def _ask(address: str, port: int) -> bool:
@@ -82,4 +79,4 @@ def _ask(address: str, port: int) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(0 if _ask(sys.argv[1], int(sys.argv[2])) else 1)
+    sys.exit(0 if _wait(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])) else 1)
