@@ -23,7 +23,7 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import DBAPIError
 
 from oat_trusted_filter.backend.settings import Settings, StartError
-from oat_trusted_filter.backend.store import migrate
+from oat_trusted_filter.backend.store import schema
 from oat_trusted_filter.backend.store.engine import Store, StoreError
 from oat_trusted_filter.conf import backend as backend_conf
 
@@ -79,7 +79,7 @@ def open_store(settings: Settings, *, need_synced: bool = True) -> Store:
         store = Store(settings.database)
         if store.sqlite:
             _check_writable(make_url(settings.database).database)
-        if need_synced and not migrate.synced(store):
+        if need_synced and not schema.synced(store):
             raise StartError(
                 "database-not-synced",
                 "the database has no tables, or those of another release: "

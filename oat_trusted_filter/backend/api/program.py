@@ -37,7 +37,6 @@ from oat_trusted_filter.backend.api.gateway import Gateway
 from oat_trusted_filter.backend.api.measures import Measures
 from oat_trusted_filter.backend.api.readiness import announce_when_serving
 from oat_trusted_filter.backend.api.service import make_service
-from oat_trusted_filter.backend.manage.database import check_not_rolled_back
 from oat_trusted_filter.backend.program import EXIT_OK, fail, open_store, parse_configuration
 from oat_trusted_filter.backend.settings import Settings, StartError, is_loopback
 from oat_trusted_filter.backend.store import changes
@@ -178,7 +177,7 @@ def _check(settings: Settings) -> str:
     # a new epoch nobody takes that count for the one he has seen.
     store.write(lambda connection: changes.new_epoch(connection, str(uuid.uuid4())))
     try:
-        check_not_rolled_back(settings, store)
+        upkeep.check_not_rolled_back(settings, store)
     finally:
         store.close()
     return address

@@ -55,6 +55,12 @@ RECEIVER_SECONDS = 10.0
 SETTLED_SECONDS = 120.0
 #: The action of the row that says that an operator has put a backup back.
 RESTORE = "database.restore"
+#: What is said of a database that :func:`rolled_back` speaks of.
+ROLLED_BACK = (
+    "the database ends before what it had recorded: it was put back from a backup, and approvals, "
+    "policies and reference sets withdrawn since may be in force again; look at oat-manage db "
+    "restored"
+)
 _PURGE_SECONDS = 3600.0
 _DAY_MS = 86_400_000
 _AUDIT_FILE = 0o640
@@ -121,6 +127,17 @@ def rolled_back(settings: Settings, signing: Signing, connection: Connection) ->
         if json.loads(said.details).get("lost_from", 0) >= known.sequence:
             return None
     return known
+
+
+def check_not_rolled_back(settings: Settings, store: Store) -> None:
+    """See that nobody serves from a backup unawares.
+
+    :raises StartError: ``database-rolled-back``.
+    """
+    with store.read() as connection:
+        lost = rolled_back(settings, Signing(settings.signing_key), connection)
+    if lost is not None:
+        raise StartError("database-rolled-back", ROLLED_BACK)
 
 
 def receivers(settings: Settings) -> dict[str, Deliver]:
@@ -203,9 +220,7 @@ class Upkeep:
         with self.store.read() as connection:
             head, token = current_head(connection, self.signing, self.clock())
             # If the database was put back, what it tells anew goes out as well.
-            rows = audit.matching(
-                connection, min(done, head.sequence), BATCH, newest_first=False
-            )
+            rows = audit.matching(connection, min(done, head.sequence), BATCH, newest_first=False)
         if not rows:
             return False
         deliver(rows, token)

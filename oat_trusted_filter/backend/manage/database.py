@@ -37,9 +37,14 @@ from sqlalchemy import Connection, and_, exists, func, select
 from oat_trusted_filter import trail
 from oat_trusted_filter.backend.api.audit import current_head
 from oat_trusted_filter.backend.api.rules import parsed
-from oat_trusted_filter.backend.api.upkeep import RESTORE, remember_head, rolled_back
+from oat_trusted_filter.backend.api.upkeep import (
+    RESTORE,
+    ROLLED_BACK,
+    remember_head,
+    rolled_back,
+)
 from oat_trusted_filter.backend.manage.credentials import now_ms, record_act
-from oat_trusted_filter.backend.settings import Settings, StartError
+from oat_trusted_filter.backend.settings import Settings
 from oat_trusted_filter.backend.signing import Signing
 from oat_trusted_filter.backend.store import audit, changes, rules
 from oat_trusted_filter.backend.store.engine import Store
@@ -54,12 +59,6 @@ from oat_trusted_filter.backend.store.tables import (
     verdicts,
 )
 from oat_trusted_filter.cmd.check import Line
-
-_ROLLED_BACK = (
-    "the database ends before what it had recorded: it was put back from a backup, and approvals, "
-    "policies and reference sets withdrawn since may be in force again; look at oat-manage db "
-    "restored"
-)
 
 
 def check_database(settings: Settings, store: Store) -> Iterator[Line]:
@@ -85,20 +84,9 @@ def check_database(settings: Settings, store: Store) -> Iterator[Line]:
                 return
         lost = rolled_back(settings, Signing(settings.signing_key), connection)
     if lost is not None:
-        yield Line(False, "backup", _ROLLED_BACK)
+        yield Line(False, "backup", ROLLED_BACK)
     else:
         yield Line(True, "backup", "nothing that was recorded is missing")
-
-
-def check_not_rolled_back(settings: Settings, store: Store) -> None:
-    """See that nobody serves from a backup unawares.
-
-    :raises StartError: ``database-rolled-back``.
-    """
-    with store.read() as connection:
-        lost = rolled_back(settings, Signing(settings.signing_key), connection)
-    if lost is not None:
-        raise StartError("database-rolled-back", _ROLLED_BACK)
 
 
 def lost_acts(settings: Settings, connection: Connection) -> list[str]:

@@ -12,18 +12,15 @@
 """Bringing a database to the schema of this release."""
 
 import uuid
-from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, inspect, select
+from sqlalchemy import Connection, select
 
 from oat_trusted_filter.backend.store.engine import Store
+from oat_trusted_filter.backend.store.schema import MIGRATIONS, REVISION, revision
 from oat_trusted_filter.backend.store.tables import state
 
-_MIGRATIONS = Path(__file__).parent / "migrations"
 _STATE_ROW = 1
 
 
@@ -33,8 +30,8 @@ def sync(store: Store, target: str | None = None) -> tuple[str | None, str]:
     :param target: the revision to go to; None: that of this release.
     :returns: the revision before (None: an empty database) and the one after.
     """
-    before = store.write(_revision)
-    after = target or _head()
+    before = store.write(revision)
+    after = target or REVISION
     if before != after:
         store.write(lambda connection: _upgrade(connection, after))
     store.write(_ensure_state)
@@ -44,35 +41,15 @@ def sync(store: Store, target: str | None = None) -> tuple[str | None, str]:
 def version(store: Store) -> tuple[str | None, str]:
     """The revision of the database (None: it is empty), and that of this release."""
     with store.read() as connection:
-        return _revision(connection), _head()
-
-
-def synced(store: Store) -> bool:
-    """Whether the database has the schema of this release."""
-    with store.read() as connection:
-        return (
-            inspect(connection).has_table(state.name)
-            and _revision(connection) == _head()
-            and connection.execute(select(state.c.id)).first() is not None
-        )
+        return revision(connection), REVISION
 
 
 def _config() -> Config:
     config = Config()
     # A percent sign in the path would be taken for the beginning of a variable.
-    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
     return config
-
-
-def _head() -> str:
-    head = ScriptDirectory.from_config(_config()).get_current_head()
-    assert head is not None  # noqa: S101  there is a first migration
-    return head
-
-
-def _revision(connection: Connection) -> str | None:
-    return MigrationContext.configure(connection).get_current_revision()
 
 
 def _upgrade(connection: Connection, target: str) -> None:

@@ -20,9 +20,8 @@ import pytest
 from sqlalchemy import text
 
 from oat_trusted_filter.backend.api import upkeep
-from oat_trusted_filter.backend.api.program import check_not_rolled_back
 from oat_trusted_filter.backend.api.service import make_service
-from oat_trusted_filter.backend.api.upkeep import Upkeep
+from oat_trusted_filter.backend.api.upkeep import Upkeep, check_not_rolled_back
 from oat_trusted_filter.backend.manage import upgrade
 from oat_trusted_filter.backend.program import parse_configuration
 from oat_trusted_filter.backend.settings import Settings, StartError

@@ -14,11 +14,12 @@
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import text
 from sqlalchemy.dialects import mysql, postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from oat_trusted_filter.backend.store import migrate
+from oat_trusted_filter.backend.store import migrate, schema
 from oat_trusted_filter.backend.store.engine import Store, StoreError
 from oat_trusted_filter.backend.store.tables import metadata
 
@@ -39,17 +40,22 @@ def test_syncing_again_changes_nothing(store):
     assert before == after
     with store.read() as connection:
         assert connection.scalar(text("SELECT epoch FROM state")) == epoch
-    assert migrate.synced(store)
+    assert schema.synced(store)
+
+
+def test_the_revision_of_this_release_is_the_last_there_is():
+    scripts = ScriptDirectory(str(schema.MIGRATIONS))
+    assert scripts.get_heads() == [schema.REVISION]
 
 
 def test_an_empty_database_and_one_of_another_release_are_not_synced(tmp_path, store):
     empty = Store(f"sqlite:///{tmp_path / 'empty.sqlite'}")
-    assert not migrate.synced(empty)
+    assert not schema.synced(empty)
     empty.close()
     store.write(
         lambda connection: connection.execute(text("UPDATE alembic_version SET version_num='x'"))
     )
-    assert not migrate.synced(store)
+    assert not schema.synced(store)
 
 
 @pytest.mark.parametrize("dialect", [mysql.dialect(), postgresql.dialect()])

@@ -21,7 +21,7 @@ from sqlalchemy import MetaData, func, inspect, select
 from sqlalchemy import table as named_table
 
 from oat_trusted_filter import trail
-from oat_trusted_filter.backend.store import audit, credentials, migrate
+from oat_trusted_filter.backend.store import audit, credentials, migrate, schema
 from oat_trusted_filter.backend.store.engine import Store
 from oat_trusted_filter.backend.store.tables import metadata
 from tests.lab.quotes import SigningKey
@@ -41,7 +41,7 @@ def upgraded(request, tmp_path_factory):
     made = Store(url)
     migrate.sync(made, OLD["revision"])
     made.write(fill)
-    assert not migrate.synced(made)
+    assert not schema.synced(made)
     assert migrate.sync(made)[0] == OLD["revision"]
     yield made
     made.close()
@@ -132,7 +132,7 @@ def test_E8_nothing_was_lost(store):
 def test_an_upgrade_that_was_done_is_not_done_again(store):
     before, after = migrate.sync(store)
     assert before == after
-    assert migrate.synced(store)
+    assert schema.synced(store)
 
 
 def test_E8_hosts_go_on_attesting(old_place):
