@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from oat_trusted_filter.cli.errors import UsageError
-from oat_trusted_filter.tcg.algorithms import digester
+from oat_trusted_filter.tcg.algorithms import DIGESTERS
 from oat_trusted_filter.tcg.authenticode import image_digests, is_image
 from oat_trusted_filter.tcg.errors import FormatError
 
@@ -45,8 +45,8 @@ def document_of(kind: str, names: Sequence[str]) -> tuple[dict[str, Any], list[s
         data = _content(name)
         shown = ascii(Path(name).name)[1:-1][:200]
         for bank in _BANKS:
-            files.setdefault(bank, set()).add(digester(bank)(data).hex())
-        events.append(_event(9, _FILE_EVENT, digester("sha256")(data), shown))
+            files.setdefault(bank, set()).add(DIGESTERS[bank](data).hex())
+        events.append(_event(9, _FILE_EVENT, DIGESTERS["sha256"](data), shown))
         if not is_image(data):
             said.append(
                 f"{name}: no EFI image; its digest is for boot_files (PCR 9), where GRUB and the "

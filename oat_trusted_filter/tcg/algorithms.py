@@ -57,14 +57,6 @@ def new_hash(bank: str) -> Any:
     return _EMPTY[bank].copy()
 
 
-def digester(bank: str) -> Callable[[bytes], bytes]:
-    """What computes the digest of bytes in a bank.
-
-    :raises KeyError: no such bank.
-    """
-    return _DIGESTERS[bank]
-
-
 def _digester(copy: Callable[[], Any]) -> Callable[[bytes], bytes]:
     def digest(data: bytes) -> bytes:
         hashed = copy()
@@ -75,4 +67,7 @@ def _digester(copy: Callable[[], Any]) -> Callable[[bytes], bytes]:
     return digest
 
 
-_DIGESTERS = {bank: _digester(empty.copy) for bank, empty in _EMPTY.items()}
+#: Name of a PCR bank -> what computes a digest of it.
+DIGESTERS: Mapping[str, Callable[[bytes], bytes]] = {
+    bank: _digester(empty.copy) for bank, empty in _EMPTY.items()
+}

@@ -38,8 +38,7 @@ _MAX_SELECTIONS = 16
 _MAX_SELECT_BYTES = 4
 
 
-@dataclass(frozen=True, slots=True)
-class ClockInfo:
+class ClockInfo(NamedTuple):
     """TPMS_CLOCK_INFO."""
 
     clock: int
@@ -52,8 +51,7 @@ class ClockInfo:
     """No value of ``clock`` higher than this one was reported before."""
 
 
-@dataclass(frozen=True, slots=True)
-class PcrSelection:
+class PcrSelection(NamedTuple):
     """TPMS_PCR_SELECTION: which PCRs of one bank."""
 
     algorithm: int
@@ -81,8 +79,7 @@ def _pcrs(mask: int) -> tuple[int, ...]:
 _selection = functools.lru_cache(maxsize=256)(PcrSelection)
 
 
-@dataclass(frozen=True, slots=True)
-class Quote:
+class Quote(NamedTuple):
     """TPMS_ATTEST of type TPM_ST_ATTEST_QUOTE."""
 
     raw: bytes
@@ -221,12 +218,11 @@ def _selections(data: bytes, offset: int) -> tuple[tuple[PcrSelection, ...], int
     found = []
     for _ in range(count):
         algorithm, size = _SELECTION.unpack_from(data, offset)
-        offset += _SELECTION.size
+        start = offset + _SELECTION.size
+        offset = start + size
         if size > _MAX_SELECT_BYTES:
             raise FormatError("quote-selection", f"a PCR selection has {size} bytes, at most 4")
-        if offset + size > len(data):
+        if offset > len(data):
             raise FormatError("quote-truncated", "the PCR selection goes beyond the quote")
-        bitmap = data[offset : offset + size]
-        found.append(_selection(algorithm, int.from_bytes(bitmap, "little")))
-        offset += size
+        found.append(_selection(algorithm, int.from_bytes(data[start:offset], "little")))
     return tuple(found), offset

@@ -19,9 +19,9 @@ systemd").
 
 import struct
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
-from oat_trusted_filter.tcg.algorithms import digester
+from oat_trusted_filter.tcg.algorithms import DIGESTERS
 from oat_trusted_filter.tcg.bootlog import Event
 from oat_trusted_filter.tcg.errors import FormatError
 
@@ -141,25 +141,28 @@ def check_event_data(event: Event) -> bool:
     candidates = _digested(event)
     if candidates is None:
         return False
-    first, *others = candidates
-    for bank, digest in event.digests.items():
-        if digester(bank)(first) != digest and not any(
-            digester(bank)(data) == digest for data in others
-        ):
-            raise FormatError(
-                "boot-log-event-data",
-                f"event {event.number} {event_type_name(event.type)} of PCR {event.pcr}: its data "
-                f"does not have the {bank} digest that was measured",
-            )
-    return True
+    left = list(event.digests.items())
+    for data in candidates:
+        others = []
+        for bank, digest in left:
+            if DIGESTERS[bank](data) != digest:
+                others.append((bank, digest))
+        if not others:
+            return True
+        left = others
+    raise FormatError(
+        "boot-log-event-data",
+        f"event {event.number} {event_type_name(event.type)} of PCR {event.pcr}: its data does not "
+        f"have the {left[0][0]} digest that was measured",
+    )
 
 
 def _measured(event: Event, data: bytes) -> bool:
     """Whether the digests of all banks were made from these bytes."""
-    return all(digester(bank)(data) == digest for bank, digest in event.digests.items())
+    return all(DIGESTERS[bank](data) == digest for bank, digest in event.digests.items())
 
 
-def _digested(event: Event) -> tuple[bytes, ...] | None:
+def _digested(event: Event) -> Iterable[bytes] | None:
     """The bytes the digests may have been made from, None if the log does not hold them."""
     rule = _RULES.get(event.type)
     return None if rule is None else rule(event)
@@ -175,13 +178,14 @@ def _text(event: Event) -> tuple[bytes, ...]:
     return (event.data,) if stripped == event.data else (event.data, stripped)
 
 
-def _boot_variable(event: Event) -> tuple[bytes, ...]:
+def _boot_variable(event: Event) -> Iterator[bytes]:
     """PFP 10.4.1, EV_EFI_VARIABLE_BOOT: firmware before 1.05 measures the value alone."""
+    yield event.data
     try:
         _, value = variable(event)
     except FormatError:
-        return (event.data,)
-    return (event.data, value)
+        return
+    yield value
 
 
 def _ipl(event: Event) -> tuple[bytes, ...] | None:
@@ -192,7 +196,7 @@ def _ipl(event: Event) -> tuple[bytes, ...] | None:
     return None if command is None else (command,)
 
 
-_RULES: dict[int, Callable[[Event], tuple[bytes, ...] | None]] = {
+_RULES: dict[int, Callable[[Event], Iterable[bytes] | None]] = {
     EV_SEPARATOR: _whole,
     EV_S_CRTM_VERSION: _whole,
     EV_EFI_GPT_EVENT: _whole,
@@ -299,7 +303,10 @@ def describe_event(event: Event) -> str:
 def _printable(text: str) -> str:
     """The text with everything a terminal might obey or mix up escaped."""
     escaped = text[:_LONGEST_TEXT].encode("ascii", "backslashreplace").decode("ascii")
-    shown = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in escaped)
+    if escaped.isprintable():
+        shown = escaped
+    else:
+        shown = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in escaped)
     return shown if len(shown) <= _LONGEST_TEXT else shown[: _LONGEST_TEXT - 3] + "..."
 
 

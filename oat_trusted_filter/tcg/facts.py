@@ -45,7 +45,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from oat_trusted_filter.tcg.algorithms import BANKS, digester
+from oat_trusted_filter.tcg.algorithms import BANKS, DIGESTERS
 from oat_trusted_filter.tcg.bootlog import EV_NO_ACTION, BootLog, Event
 from oat_trusted_filter.tcg.errors import FormatError
 from oat_trusted_filter.tcg.events import (
@@ -76,7 +76,7 @@ T = TypeVar("T")
 
 def _digests(*texts: bytes) -> frozenset[bytes]:
     """The digests of these texts in all banks."""
-    return frozenset(digester(bank)(text) for bank in BANKS for text in texts)
+    return frozenset(DIGESTERS[bank](text) for bank in BANKS for text in texts)
 
 
 SECURE_BOOT_PCR = 7
@@ -88,6 +88,7 @@ _SECURE_BOOT = "SecureBoot"
 _SEPARATORS = _digests(b"\0\0\0\0", b"\xff\xff\xff\xff")
 # What firmware ends a PCR with when it failed to measure (PFP 10.4.1, EV_SEPARATOR).
 _ERRORS = _digests(b"\1\0\0\0")
+_ENDS = _SEPARATORS | _ERRORS
 _GLOBAL = uuid.UUID("8be4df61-93ca-11d2-aa0d-00e098032b8c").bytes_le
 _IMAGE_SECURITY = uuid.UUID("d719b2cb-3d3a-4596-a3bc-dad00e67656f").bytes_le
 _VENDORS = {
@@ -158,7 +159,8 @@ def extract_facts(log: BootLog) -> BootFacts:
     """
     events = [event for event in log.events if event.type != EV_NO_ACTION]
     vouched = {event.number for event in events if check_event_data(event)}  # 1
-    variables = _firmware_variables(events, vouched)
+    separators = _separators(events)  # 2
+    variables = _firmware_variables(events, vouched, separators[SECURE_BOOT_PCR])
     command_lines, hidden_by = _command_lines(events, vouched)
     return BootFacts(
         secure_boot=_secure_boot(variables.pop(_SECURE_BOOT, None)),
@@ -170,8 +172,8 @@ def extract_facts(log: BootLog) -> BootFacts:
         uefi_debugger=_debugger(events),
         separators={
             pcr: _fact(next(iter(found[0].digests.values())), found[0])
-            for pcr in _SEPARATED_PCRS
-            if len(found := _separators(events, pcr)) == 1 and not _is_error(found[0])
+            for pcr, found in separators.items()
+            if len(found) == 1 and not _is_error(found[0])
         },
         firmware_blobs=tuple(
             _fact(dict(event.digests), event)
@@ -189,21 +191,22 @@ def _fact(value: T, event: Event) -> Fact[T]:
     return Fact(value, event.number, event.pcr)
 
 
-def _separators(events: list[Event], pcr: int) -> list[Event]:
-    """Property 2, also those that report an error."""
-    return [
-        event
-        for event in events
-        if event.pcr == pcr
-        and (not _SEPARATORS.isdisjoint(event.digests.values()) or _is_error(event))
-    ]
+def _separators(events: list[Event]) -> dict[int, list[Event]]:
+    """Property 2, of each PCR, also those that report an error."""
+    found: dict[int, list[Event]] = {pcr: [] for pcr in _SEPARATED_PCRS}
+    for event in events:
+        if event.pcr in found and not _ENDS.isdisjoint(event.digests.values()):
+            found[event.pcr].append(event)
+    return found
 
 
 def _is_error(separator: Event) -> bool:
     return not _ERRORS.isdisjoint(separator.digests.values())
 
 
-def _firmware_variables(events: list[Event], vouched: set[int]) -> dict[str, Fact[bytes]]:
+def _firmware_variables(
+    events: list[Event], vouched: set[int], separators: list[Event]
+) -> dict[str, Fact[bytes]]:
     """SecureBoot and the databases, by name (property 3)."""
     found: dict[str, Fact[bytes]] = {}
     of_pcr = [event for event in events if event.pcr == SECURE_BOOT_PCR]
@@ -220,7 +223,6 @@ def _firmware_variables(events: list[Event], vouched: set[int]) -> dict[str, Fac
         found[name] = _fact(value, event)
     if not found:
         return found
-    separators = _separators(events, SECURE_BOOT_PCR)
     if len(separators) != 1:
         raise _ambiguous(of_pcr[0], f"PCR 7 has {len(separators)} separators, not one")
     if _is_error(separators[0]):

@@ -26,7 +26,7 @@ import struct
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from oat_trusted_filter.tcg.algorithms import digest_size, digester
+from oat_trusted_filter.tcg.algorithms import DIGESTERS, digest_size
 from oat_trusted_filter.tcg.errors import FormatError
 
 IMA_PCR = 10
@@ -54,7 +54,7 @@ _TEMPLATES = {
 _MAX_NAME = 32
 _SHA1_BYTES = 20
 _ZEROS = bytes(_SHA1_BYTES)
-_sha1 = digester("sha1")
+_sha1 = DIGESTERS["sha1"]
 
 
 class ImaEntry(NamedTuple):
@@ -121,7 +121,7 @@ class ImaReplay:
         self._padded = padded
         # With what the SHA-1 digest is padded; None: the digest of the bank's own hash is extended.
         self._banks = [
-            (bank, digester(bank), _padding(bank) if bank in {"sha1", *padded} else None)
+            (bank, DIGESTERS[bank], _padding(bank) if bank in {"sha1", *padded} else None)
             for bank in values
         ]
 
@@ -146,12 +146,12 @@ class ImaReplay:
             values[bank] = digest(values[bank] + extended)
         if self.alternatives:
             for bank, value in self.alternatives.items():
-                self.alternatives[bank] = digester(bank)(value + sha1 + _padding(bank))
+                self.alternatives[bank] = DIGESTERS[bank](value + sha1 + _padding(bank))
 
     def _extend_ones(self) -> None:
         for led in (self.values, self.alternatives):
             for bank, value in led.items():
-                led[bank] = digester(bank)(value + b"\xff" * digest_size(bank))
+                led[bank] = DIGESTERS[bank](value + b"\xff" * digest_size(bank))
 
     def padded_at(self, quoted: Mapping[str, bytes]) -> frozenset[str] | None:
         """Whether the entries so far lead to these values.

@@ -18,7 +18,7 @@ import functools
 import operator
 from collections.abc import Callable, Iterable, Mapping
 
-from oat_trusted_filter.tcg.algorithms import bank_name, digest_size, digester
+from oat_trusted_filter.tcg.algorithms import DIGESTERS, bank_name, digest_size
 from oat_trusted_filter.tcg.attestation import PcrSelection
 from oat_trusted_filter.tcg.errors import FormatError
 
@@ -49,11 +49,11 @@ def pcr_digest(selections: Iterable[PcrSelection], values: PcrValues, bank: str)
             raise FormatError(
                 "pcr-missing", f"the value of PCR {error.args[0]} ({name}) is missing"
             ) from None
-        if set(map(len, found)) != {digest_size(name)}:
+        if [*map(len, found)] != [digest_size(name)] * len(found):
             raise _wrong_length(name, selection, found)
         selected += found
     # At once: an update for each of 66 values takes longer than the hash itself.
-    return digester(bank)(b"".join(selected))
+    return DIGESTERS[bank](b"".join(selected))
 
 
 # Of all hosts the same; the whole check of a quote has microseconds beside that of its signature.

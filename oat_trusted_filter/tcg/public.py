@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
-from oat_trusted_filter.tcg.algorithms import BANKS, bank_name, digester
+from oat_trusted_filter.tcg.algorithms import BANKS, DIGESTERS, bank_name
 from oat_trusted_filter.tcg.errors import AttestationKeyError, FormatError, SignatureError
 from oat_trusted_filter.tcg.signature import (
     TPM_ALG_ECDSA,
@@ -71,6 +71,7 @@ _HASHES: dict[int, hashes.HashAlgorithm] = {
     BANKS["sha384"]: hashes.SHA384(),
     BANKS["sha512"]: hashes.SHA512(),
 }
+_ECDSA = {number: ec.ECDSA(algorithm) for number, algorithm in _HASHES.items()}
 _SCHEMES_WITH_HASH = frozenset({TPM_ALG_RSASSA, TPM_ALG_RSAPSS, TPM_ALG_ECDSA})
 _SCHEMES = {
     TPM_ALG_RSA: frozenset({TPM_ALG_RSASSA, TPM_ALG_RSAPSS}),
@@ -107,7 +108,7 @@ class PublicArea:
         bank = bank_name(self.name_alg)
         if bank is None:
             raise FormatError("public-name-algorithm", f"name algorithm {self.name_alg:#06x}")
-        return _U16.pack(self.name_alg) + digester(bank)(self.raw)
+        return _U16.pack(self.name_alg) + DIGESTERS[bank](self.raw)
 
 
 class _Reader:
@@ -270,7 +271,8 @@ def verify_signature(public: PublicArea, message: bytes, signature: Signature) -
                 signature.rsa or b"", message, _rsa_padding(signature, algorithm), algorithm
             )
         else:
-            public.key.verify(_dss(public, signature), message, ec.ECDSA(algorithm))
+            how = _ECDSA[signature.hash_algorithm]
+            public.key.verify(_dss(public, signature), message, how)
     except InvalidSignature:
         raise SignatureError("the signature was not made by this key over this message") from None
 

@@ -15,7 +15,7 @@ Source: TCG TPM 2.0 Library, Part 2 (Structures), section 11.3.4 TPMT_SIGNATURE.
 """
 
 import struct
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from oat_trusted_filter.tcg.errors import FormatError
 
@@ -30,8 +30,7 @@ _MAX_RSA_BYTES = 512
 _MAX_ECC_BYTES = 66
 
 
-@dataclass(frozen=True, slots=True)
-class Signature:
+class Signature(NamedTuple):
     """A signature; ``rsa`` for RSA schemes, ``r`` and ``s`` for ECDSA."""
 
     scheme: int

@@ -14,6 +14,7 @@
 Source: UEFI Specification 2.10, section 32.4.1 EFI_SIGNATURE_LIST, EFI_SIGNATURE_DATA.
 """
 
+import functools
 import hashlib
 import struct
 import uuid
@@ -28,15 +29,15 @@ _MAX_ENTRIES = 20_000
 X509 = "x509"
 SHA256 = "sha256"
 _TYPES = {
-    uuid.UUID("a5c059a1-94e4-4aa7-87b5-ab155c2bf072"): X509,
-    uuid.UUID("c1c41626-504c-4092-aca9-41f936934328"): SHA256,
-    uuid.UUID("3c5766e8-269c-4e34-aa14-ed776e85b3b6"): "rsa2048",
-    uuid.UUID("3bd2a492-96c0-4079-b420-fcf98ef103ed"): "x509-sha256",
-    uuid.UUID("7076876e-80c2-4ee6-aad2-28b349a6865b"): "x509-sha384",
-    uuid.UUID("446dbf63-2502-4cda-bcfa-2465d2b0fe9d"): "x509-sha512",
-    uuid.UUID("826ca512-cf10-4ac9-b187-be01496631bd"): "sha1",
-    uuid.UUID("ff3e5307-9fd0-48c9-85f1-8ad56c701e01"): "sha384",
-    uuid.UUID("093e0fae-a6c4-4f50-9f1b-d41e2b89c19a"): "sha512",
+    "a5c059a1-94e4-4aa7-87b5-ab155c2bf072": X509,
+    "c1c41626-504c-4092-aca9-41f936934328": SHA256,
+    "3c5766e8-269c-4e34-aa14-ed776e85b3b6": "rsa2048",
+    "3bd2a492-96c0-4079-b420-fcf98ef103ed": "x509-sha256",
+    "7076876e-80c2-4ee6-aad2-28b349a6865b": "x509-sha384",
+    "446dbf63-2502-4cda-bcfa-2465d2b0fe9d": "x509-sha512",
+    "826ca512-cf10-4ac9-b187-be01496631bd": "sha1",
+    "ff3e5307-9fd0-48c9-85f1-8ad56c701e01": "sha384",
+    "093e0fae-a6c4-4f50-9f1b-d41e2b89c19a": "sha512",
 }
 
 
@@ -95,12 +96,18 @@ def parse_signature_data(data: bytes) -> SignatureEntry:
 
 
 def _kind(guid: bytes) -> str:
-    known = uuid.UUID(bytes_le=guid)
-    return _TYPES.get(known) or str(known)
+    known = _guid(guid)
+    return _TYPES.get(known) or known
 
 
 def _entry(kind: str, data: bytes) -> SignatureEntry:
-    return SignatureEntry(kind, str(uuid.UUID(bytes_le=data[:_OWNER_BYTES])), data[_OWNER_BYTES:])
+    return SignatureEntry(kind, _guid(data[:_OWNER_BYTES]), data[_OWNER_BYTES:])
+
+
+# Hundreds of entries have one owner; a stranger's only turn the cache over.
+@functools.lru_cache(maxsize=64)
+def _guid(data: bytes) -> str:
+    return str(uuid.UUID(bytes_le=data))
 
 
 def _malformed(why: str) -> FormatError:

@@ -25,7 +25,7 @@ import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from oat_trusted_filter.tcg.algorithms import digest_size, digester
+from oat_trusted_filter.tcg.algorithms import DIGESTERS, digest_size
 from oat_trusted_filter.tcg.bootlog import EV_EFI_HCRTM_EVENT, EV_NO_ACTION, Event, parse_boot_log
 from tests.lab.boots import BOOTS_DIR, DERIVED_BOOTS, Boot, power_on, read_pcrs
 from tests.lab.swtpm import SoftwareTpm
@@ -53,7 +53,7 @@ def _locality(number: int) -> Event:
 
 
 def _with_h_crtm(events: list[Event]) -> bytes:
-    digests = {bank: digester(bank)(_H_CRTM.encode()) for bank in _BANKS}
+    digests = {bank: DIGESTERS[bank](_H_CRTM.encode()) for bank in _BANKS}
     # The data is this text whatever was measured (PFP 1.06, 10.4.1).
     return encode([_locality(4), Event(0, 0, EV_EFI_HCRTM_EVENT, digests, b"HCRTM"), *events])
 

@@ -15,7 +15,7 @@ import hashlib
 import struct
 from collections.abc import Iterable
 
-from oat_trusted_filter.tcg.algorithms import digest_size, digester
+from oat_trusted_filter.tcg.algorithms import DIGESTERS, digest_size
 
 _ZEROS = bytes(20)
 
@@ -56,7 +56,7 @@ class Kernel:
         return {
             bank: sha1.ljust(digest_size(bank), b"\0")
             if bank in self._padded
-            else digester(bank)(data)
+            else DIGESTERS[bank](data)
             for bank in banks
         }
 

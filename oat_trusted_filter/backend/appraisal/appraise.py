@@ -40,7 +40,7 @@ import functools
 import hmac
 import logging
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -76,7 +76,7 @@ from oat_trusted_filter.backend.appraisal.tags import (
     tag_findings,
 )
 from oat_trusted_filter.backend.appraisal.tpm_state import check_tpm, state_after
-from oat_trusted_filter.tcg.attestation import Quote, parse_quote
+from oat_trusted_filter.tcg.attestation import PcrSelection, Quote, parse_quote
 from oat_trusted_filter.tcg.errors import FormatError, SignatureError
 from oat_trusted_filter.tcg.pcr import PcrValues, pcr_digest
 from oat_trusted_filter.tcg.public import PublicArea, parse_public, signing_bank, verify_signature
@@ -128,8 +128,8 @@ def appraise(
     state = state_after(quote, previous)
     _check_clock(state, previous)  # 4
     try:
-        _check_selection(quote, binding)  # 5
-        _check_values(evidence.pcrs, quote, signing_bank(public))  # 6
+        selected = _check_selection(quote.selections, binding.banks)  # 5
+        _check_values(evidence.pcrs, quote, selected, signing_bank(public))  # 6
         if read_log is None:
             read_log = read_boot_log(evidence.boot_log)  # 7
         check_replay(read_log, evidence.pcrs)  # 8
@@ -288,13 +288,21 @@ def _check_clock(state: PreviousState, previous: PreviousState | None) -> None:
         )
 
 
-def _check_selection(quote: Quote, binding: Binding) -> None:
-    """Step 5: an unallocated bank is there with nothing selected, an allocated one with all."""
-    allocated = set()
+# The same for all hosts of a kind; a stranger's selections only turn the cache over.
+@functools.lru_cache(maxsize=256)
+def _check_selection(
+    selections: tuple[PcrSelection, ...], banks: tuple[str, ...]
+) -> Mapping[str, tuple[int, ...]]:
+    """Step 5: an unallocated bank is there with nothing selected, an allocated one with all.
+
+    :param banks: with which the TPM was enrolled.
+    :returns: the PCRs selected of each allocated bank.
+    """
+    selected = {}
     seen = set()
-    for selection in quote.selections:
+    for selection in selections:
         bank = selection.bank
-        if bank is None or bank not in binding.banks or bank in seen:
+        if bank is None or bank not in banks or bank in seen:
             raise _refused(
                 "quote-banks",
                 f"the quote selects from bank {bank or f'{selection.algorithm:#06x}'} "
@@ -308,22 +316,29 @@ def _check_selection(quote: Quote, binding: Binding) -> None:
                 f"{_numbers(QUOTED_PCRS)}",
             )
         if selection.mask:
-            allocated.add(bank)
-    missing = [bank for bank in binding.banks if bank not in seen]
+            selected[bank] = selection.pcrs
+    missing = [bank for bank in banks if bank not in seen]
     if missing:
         raise _refused("quote-banks", f"the quote leaves out bank {', '.join(missing)}")
-    if not allocated & STRONG_BANKS:
+    if STRONG_BANKS.isdisjoint(selected):
         raise _refused("quote-banks", "no PCR bank stronger than SHA-1 is allocated")
+    return selected
 
 
-def _check_values(pcrs: PcrValues, quote: Quote, bank_of_signature: str) -> None:
+def _check_values(
+    pcrs: PcrValues,
+    quote: Quote,
+    selected: Mapping[str, tuple[int, ...]],
+    bank_of_signature: str,
+) -> None:
     """Step 6."""
-    selected = {selection.bank: selection.pcrs for selection in quote.selections if selection.mask}
-    if pcrs.keys() != selected.keys() or any(
+    right = pcrs.keys() == selected.keys()
+    for bank, values in pcrs.items():
         # Most often they come in order.
-        tuple(values) != selected[bank] and tuple(sorted(values)) != selected[bank]
-        for bank, values in pcrs.items()
-    ):
+        right = right and (
+            tuple(values) == selected[bank] or tuple(sorted(values)) == selected[bank]
+        )
+    if not right:
         raise _refused("pcr-selection", "the PCR values sent are not those that were quoted")
     digest = pcr_digest(quote.selections, pcrs, bank_of_signature)
     if not hmac.compare_digest(digest, quote.pcr_digest):

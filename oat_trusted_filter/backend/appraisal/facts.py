@@ -61,14 +61,14 @@ def check_facts(
 
     :param pcrs: the quoted values.
     """
-    bank = next(name for name in NAMING_BANKS if name in pcrs)
     for finding in _check(read_log, pcrs, policy, references, now):
+        bank = finding.bank or next(name for name in NAMING_BANKS if name in pcrs)
         kind, quoted = finding.event_type, finding.quoted
         if kind is None and finding.event is not None:
             kind = event_type_name(read_log.log.events[finding.event].type)
         if quoted is None and finding.pcr is not None:
-            quoted = pcrs[finding.bank or bank][finding.pcr].hex()
-        yield replace(finding, bank=finding.bank or bank, event_type=kind, quoted=quoted)
+            quoted = pcrs[bank][finding.pcr].hex()
+        yield replace(finding, bank=bank, event_type=kind, quoted=quoted)
 
 
 def _check(
@@ -80,8 +80,10 @@ def _check(
 ) -> Iterator[Finding]:
     if policy.secure_boot == "required":
         yield from _secure_boot(read_log)  # 1
-    yield from _certificates(read_log, policy)  # 2
-    yield from _dbx(read_log, policy)  # 3
+    if policy.certificates:
+        yield from _certificates(read_log, policy)  # 2
+    if policy.dbx_minimum:
+        yield from _dbx(read_log, policy)  # 3
     if policy.kernel_command_line is not None:
         yield from _command_lines(read_log, pcrs, policy.kernel_command_line)  # 4
     if policy.images:
@@ -141,8 +143,6 @@ def _certificates(read_log: ReadBootLog, policy: Policy) -> Iterator[Finding]:
 
 
 def _dbx(read_log: ReadBootLog, policy: Policy) -> Iterator[Finding]:
-    if not policy.dbx_minimum:
-        return
     database = read_log.facts.databases.get("dbx")
     if database is None:
         yield Finding("database-unknown", "the boot log does not show dbx", pcr=7)

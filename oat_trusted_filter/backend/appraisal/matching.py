@@ -63,7 +63,7 @@ def match(
             ),
         )
     mismatches = {
-        reference.name: tuple(_mismatches(requirement, reference, pcrs)) for reference in candidates
+        reference.name: _mismatches(requirement, reference, pcrs) for reference in candidates
     }
     matching = [reference for reference in candidates if not mismatches[reference.name]]
     if matching:
@@ -90,12 +90,14 @@ def _end(reference: ReferenceSet) -> tuple[bool, datetime | int]:
 
 def _mismatches(
     requirement: Requirement, reference: ReferenceSet, pcrs: PcrValues
-) -> Iterator[Mismatch]:
+) -> list[Mismatch]:
+    found = []
     for bank, values in pcrs.items():
         good = reference.pcrs.get(bank, {})
         for pcr in requirement.pcrs:
             if values[pcr] not in good.get(pcr, ()):
-                yield Mismatch(bank, pcr)
+                found.append(Mismatch(bank, pcr))
+    return found
 
 
 def _unknown_events(

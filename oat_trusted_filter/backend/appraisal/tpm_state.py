@@ -58,8 +58,8 @@ def check_tpm(state: PreviousState, policy: Policy) -> Iterator[Finding]:
             + ("went back" if state.went_back else "is marked as not safe"),
             severity="error" if policy.orderly_shutdown == "required" else "warning",
         )
-    version = firmware_version(state.firmware_version)
     if policy.tpm_firmware and state.firmware_version not in policy.tpm_firmware:
+        version = firmware_version(state.firmware_version)
         yield Finding(
             "tpm-firmware-unknown",
             f"the TPM has firmware {version}, which the policy does not list",
@@ -67,6 +67,7 @@ def check_tpm(state: PreviousState, policy: Policy) -> Iterator[Finding]:
             expected=tuple(map(firmware_version, sorted(policy.tpm_firmware))),
         )
     elif state.firmware_before is not None and not policy.tpm_firmware:
+        version = firmware_version(state.firmware_version)
         before = firmware_version(state.firmware_before)
         yield Finding(
             "tpm-firmware-changed",

@@ -103,7 +103,7 @@ def test_3_a_dbx_that_was_not_measured_is_not_known():
 
 def test_D1_4_an_event_that_may_hide_a_command_line_is_named():
     events = recorded()
-    events[47] = replace(events[47], type=6, data=b"something else")
+    events[47] = events[47]._replace(type=6, data=b"something else")
 
     (finding,) = found(with_events(events), kernel_command_line=".*")
 
@@ -181,7 +181,7 @@ def test_6_files_of_the_boot_loader_are_known_by_their_digest():
 
 
 def test_D1_6_a_file_is_one_whatever_the_type_of_its_event():
-    events = [replace(e, type=6) if e.pcr == 9 else e for e in recorded("machine-b")]
+    events = [e._replace(type=6) if e.pcr == 9 else e for e in recorded("machine-b")]
 
     assert "boot-file-unknown" in codes(with_events(events), OS, boot_files=("os",))
 

@@ -21,7 +21,7 @@ from oat_trusted_filter.backend.appraisal import appraise
 from oat_trusted_filter.backend.store import ima as store_ima
 from oat_trusted_filter.backend.store import verdicts
 from oat_trusted_filter.backend.store.tables import ima_files, ima_states
-from oat_trusted_filter.tcg.algorithms import digester
+from oat_trusted_filter.tcg.algorithms import DIGESTERS
 from oat_trusted_filter.tcg.ima import MAX_PART_BYTES
 from tests.lab.boots import Boot
 from tests.lab.file_keys import FileKey
@@ -58,7 +58,7 @@ class Machine:
     def _extend(self, data):
         values = self.host.values
         for bank, digest in self.kernel.extends(data, values).items():
-            values[bank][10] = digester(bank)(values[bank][10] + digest)
+            values[bank][10] = DIGESTERS[bank](values[bank][10] + digest)
 
     def part(self, offset):
         """A part of the log as the agent sends it."""

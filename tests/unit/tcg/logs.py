@@ -14,7 +14,6 @@
 import hashlib
 import struct
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 
 from oat_trusted_filter.tcg.algorithms import BANKS
 from oat_trusted_filter.tcg.bootlog import BootLog, Event, parse_boot_log
@@ -76,7 +75,7 @@ def measured(pcr: int, kind: int, data: bytes, over: bytes | None = None) -> Eve
 def changed(events: list[Event], number: int, **fields: object) -> list[Event]:
     """The events with one of them changed; numbers are those of the whole log."""
     index = number - 1
-    return [*events[:index], replace(events[index], **fields), *events[index + 1 :]]
+    return [*events[:index], events[index]._replace(**fields), *events[index + 1 :]]
 
 
 def parsed(events: Iterable[Event]) -> BootLog:

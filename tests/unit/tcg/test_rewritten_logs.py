@@ -17,7 +17,6 @@ the digests of what was measured he cannot take out of the log.
 
 import struct
 import time
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -95,11 +94,11 @@ def refusal(events):
 @pytest.mark.parametrize(
     "hidden",
     [
-        lambda event: replace(event, type=EV_POST_CODE, data=b""),
-        lambda event: replace(event, type=EV_EVENT_TAG, data=b""),
-        lambda event: replace(event, data=b"not a string of GRUB"),
-        lambda event: replace(event, type=EV_EFI_ACTION, data=spoken(event)),
-        lambda event: replace(event, type=EV_SEPARATOR, data=spoken(event)),
+        lambda event: event._replace(type=EV_POST_CODE, data=b""),
+        lambda event: event._replace(type=EV_EVENT_TAG, data=b""),
+        lambda event: event._replace(data=b"not a string of GRUB"),
+        lambda event: event._replace(type=EV_EFI_ACTION, data=spoken(event)),
+        lambda event: event._replace(type=EV_SEPARATOR, data=spoken(event)),
     ],
     ids=["post-code", "tag", "no-prefix", "action", "separator"],
 )
@@ -141,9 +140,9 @@ def test_D1_a_line_of_the_stub_cannot_be_hidden_behind_one_added_later():
 
     assert lines([bad, stub_line("quiet")]) == (["quiet bad", "quiet"], None)
     for hidden in (
-        replace(bad, type=EV_EVENT_TAG),
-        replace(bad, type=EV_EFI_ACTION),
-        replace(bad, data=utf16("quiet")),
+        bad._replace(type=EV_EVENT_TAG),
+        bad._replace(type=EV_EFI_ACTION),
+        bad._replace(data=utf16("quiet")),
     ):
         assert lines([hidden, stub_line("quiet")]) == ([], 1)
 
@@ -254,7 +253,7 @@ def test_D3_firmware_that_failed_to_measure_says_nothing_about_secure_boot():
     for events in ([state, error], [error, state, SEPARATOR], [state, error, SEPARATOR]):
         assert refusal(events) == "secure-boot-ambiguous"
         hidden = [
-            replace(event, type=EV_EVENT_TAG, data=b"") if event is error else event
+            event._replace(type=EV_EVENT_TAG, data=b"") if event is error else event
             for event in events
         ]
         assert refusal(hidden) == "secure-boot-ambiguous"
@@ -283,7 +282,7 @@ def rewritten_without_secure_boot(draw):
         ]
     )
     events = [
-        replace(event, type=draw(kinds), data=draw(st.sampled_from([event.data, b"", b"MZ"])))
+        event._replace(type=draw(kinds), data=draw(st.sampled_from([event.data, b"", b"MZ"])))
         if event.pcr == 7 and draw(st.booleans())
         else event
         for event in recorded("direct")
