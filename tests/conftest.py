@@ -15,9 +15,12 @@ import pytest
 
 from tests.lab.databases import MariaDb, PostgreSql
 
+#: Some seconds; a thousand take a quarter of an hour.
+STORM_ROUNDS = 30
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add ``--record``, without which nothing boots a machine, and the Nova of the mini cloud."""
+    """Add ``--record``, without which nothing boots a machine, and what else can be chosen."""
     parser.addoption(
         "--record",
         action="store_true",
@@ -27,6 +30,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--minicloud-nova",
         choices=("34", "26"),
         help="Nova of the mini cloud; by default that of a cloud that is up, or else 34",
+    )
+    parser.addoption(
+        "--storm-rounds",
+        type=int,
+        default=STORM_ROUNDS,
+        help="how many workers of the service are killed in the storm of enrolments and evidence",
     )
 
 

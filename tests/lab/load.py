@@ -53,6 +53,10 @@ class LoadError(Exception):
     """The service did not answer as it has to."""
 
 
+class ConnectionLost(OSError):
+    """The service has closed the connection and not answered."""
+
+
 @dataclass(frozen=True)
 class Image:
     """All of a boot that is the same in each quote."""
@@ -141,7 +145,10 @@ class Wire:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        # With a reset, so that thousands of closed connections do not use up the ports.
+        self.close()
+
+    def close(self) -> None:
+        """With a reset, so that thousands of closed connections do not use up the ports."""
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._socket.close()
 
@@ -181,7 +188,7 @@ class Wire:
     def _some(self) -> bytes:
         data = self._socket.recv(_RECEIVED_AT_ONCE)
         if not data:
-            raise LoadError("the service closed the connection")
+            raise ConnectionLost("the service closed the connection")
         return data
 
 
