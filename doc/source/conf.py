@@ -11,12 +11,18 @@
 # under the License.
 """Configuration of Sphinx for the documentation."""
 
+import sys
+from pathlib import Path
+
 extensions = [
     "openstackdocstheme",
     "reno.sphinxext",
     "oslo_config.sphinxext",
     "cliff.sphinxext",
+    "sphinxarg.ext",
 ]
+# For programs.py.
+sys.path.insert(0, str(Path(__file__).parent))
 
 project = "oat-trusted-filter"
 copyright = "oat-trusted-filter developers"  # noqa: A001 - Sphinx wants this name
@@ -33,3 +39,18 @@ openstackdocs_pdf_link = False
 # commands are called.
 autoprogram_cliff_application = "oat"
 autoprogram_cliff_app_dist_name = "oat-trusted-filter"
+
+# The pages about programs are their manual pages as well.
+man_pages = [
+    ("reference/cli", "oat", "manage trusted compute pools", [project], 1),
+    *(
+        (f"reference/{name}", name, text, [project], 8)
+        for name, text in (
+            ("oat-agent", "attest this host to the attestation backend"),
+            ("oat-attestation-api", "serve the attestation backend"),
+            ("oat-enforcer", "keep traits in placement as verdicts say"),
+            ("oat-manage", "set up the attestation backend"),
+            ("oat-status", "check the attestation backend before an upgrade"),
+        )
+    ),
+]

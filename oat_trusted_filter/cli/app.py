@@ -24,6 +24,7 @@ from cliff.commandmanager import CommandManager
 from oat_trusted_filter.cli.arguments import seconds
 from oat_trusted_filter.cli.backend import Backend
 from oat_trusted_filter.cli.command import Services
+from oat_trusted_filter.cli.completion import Complete
 from oat_trusted_filter.cli.errors import EXIT_USAGE, UsageError
 from oat_trusted_filter.cli.nova import Nova
 from oat_trusted_filter.cli.text import printable
@@ -78,6 +79,7 @@ class OatApp(App):
             command_manager=CommandManager("oat.cli"),
             **streams,
         )
+        self.command_manager.add_command("complete", Complete)
 
     def build_option_parser(
         self,

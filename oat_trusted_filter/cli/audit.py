@@ -13,10 +13,9 @@
 
 import argparse
 import datetime
-import itertools
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +104,8 @@ class VerifyAudit(ServiceCommand):
             heads += [_head(token, keys) for token in tokens]
         else:
             heads.append(_head(self.backend.get(path("audit", "head"))["head"], keys))
-            found = [_row(row) for row in _fetched(self.backend, None, {})]
+            with self.progress() as show:
+                found = [_row(row) for row in _shown(_fetched(self.backend, None, {}), show)]
         faults = trail.faults(found, heads)
         for fault in faults:
             self.app.stdout.write(f"{fault.code}: {fault.message}\n")
@@ -132,9 +132,14 @@ class ExportAudit(ServiceCommand):
         # The head first: rows written meanwhile are more than it says, never less.
         token = self.backend.get(path("audit", "head"))["head"]
         rows = _fetched(self.backend, None, {"marker": parsed_args.after})
-        for line in itertools.chain(({"row": row} for row in rows), [{"head": token}]):
-            text = json.dumps(line, separators=(",", ":"), ensure_ascii=False)
-            self.app.stdout.write(f"{text}\n")
+        with self.progress() as show:
+            for row in _shown(rows, show):
+                self._write({"row": row})
+            self._write({"head": token})
+
+    def _write(self, line: Mapping[str, Any]) -> None:
+        text = json.dumps(line, separators=(",", ":"), ensure_ascii=False)
+        self.app.stdout.write(f"{text}\n")
 
 
 def _fetched(
@@ -150,6 +155,14 @@ def _fetched(
         if page["marker"] is None:
             return
         marker = str(page["marker"])
+
+
+def _shown(rows: Iterable[dict[str, Any]], show: Callable[[str], None]) -> Iterator[dict[str, Any]]:
+    """The same rows, with a word after each page."""
+    for count, row in enumerate(rows, 1):
+        if count % _PAGE == 0:
+            show(f"{count} rows")
+        yield row
 
 
 def _row(row: Mapping[str, Any]) -> Row:

@@ -12,6 +12,8 @@
 """What all commands have in common, whether ``oat`` or ``openstack`` runs them."""
 
 import argparse
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, Protocol, cast
 
 from cliff.command import Command
@@ -19,6 +21,9 @@ from cliff.command import Command
 from oat_trusted_filter.cli.backend import Backend
 from oat_trusted_filter.cli.errors import CommandError
 from oat_trusted_filter.cli.nova import Nova
+
+#: Back to the first column, and what stands in the line is gone.
+_BEGIN_LINE = "\r\x1b[K"
 
 
 class Services(Protocol):
@@ -69,6 +74,25 @@ class ServiceCommand(Command):
     def _services(self) -> Services:
         app: Any = self.app
         return cast(Services, app.client_manager.trust_attestation)
+
+    @contextlib.contextmanager
+    def progress(self) -> Iterator[Callable[[str], None]]:
+        """For long work: a function that shows how far it is, to a person who watches.
+
+        Its line is gone when the work is over; where nobody watches nothing is written.
+        """
+        stderr = self.app.stderr
+        watched = stderr.isatty()
+
+        def show(text: str) -> None:
+            if watched:
+                stderr.write(f"{_BEGIN_LINE}{text}")
+                stderr.flush()
+
+        try:
+            yield show
+        finally:
+            show("")
 
     def run(self, parsed_args: argparse.Namespace) -> int:
         """Run it; a failure is one line, and the exit status says of which kind it is."""

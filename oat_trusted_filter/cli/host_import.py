@@ -100,11 +100,11 @@ class ImportHosts(RecordShow):
 
     def _check(self, file: str, entries: list[Entry]) -> None:
         """Check a long list part by part, and say how far that is."""
-        for start in range(0, len(entries), _AT_ONCE):
-            part = entries[start : start + _AT_ONCE]
-            self._send(file, part, dry_run=True)
-            self.app.stderr.write(f"{start + len(part)} of {len(entries)} hosts checked\n")
-        self.app.stderr.flush()
+        with self.progress() as show:
+            for start in range(0, len(entries), _AT_ONCE):
+                part = entries[start : start + _AT_ONCE]
+                self._send(file, part, dry_run=True)
+                show(f"{start + len(part)} of {len(entries)} hosts checked")
 
     def _send(self, file: str, entries: list[Entry], *, dry_run: bool) -> Record:
         body = {"hosts": [entry.fields for entry in entries], "dry_run": dry_run}

@@ -18,10 +18,14 @@ unchanged. Every other format gets text that is safe for a terminal; a table has
 import argparse
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from importlib.metadata import EntryPoint
+from typing import Any, ClassVar, TextIO
 
+from cliff.formatters.base import SingleFormatter
+from cliff.formatters.commaseparated import CSVLister
 from cliff.lister import Lister
 from cliff.show import ShowOne
+from stevedore.extension import Extension, ExtensionManager
 
 from oat_trusted_filter.cli.command import ServiceCommand
 from oat_trusted_filter.cli.errors import UsageError
@@ -114,10 +118,32 @@ class RecordLister(_Selecting, ServiceCommand, Lister):
         return [column.key for column in shown], rows
 
 
+class _CsvRow(CSVLister, SingleFormatter):
+    """One record as a table of one row."""
+
+    def emit_one(
+        self,
+        column_names: Sequence[str],
+        data: Sequence[Any],
+        stdout: TextIO,
+        parsed_args: argparse.Namespace,
+    ) -> None:
+        """Write it."""
+        self.emit_list(column_names, [data], stdout, parsed_args)
+
+
 class RecordShow(_Selecting, ServiceCommand, ShowOne):
     """A command that shows one record."""
 
     columns: ClassVar[tuple[Column, ...]]
+
+    def _load_formatter_plugins(self) -> ExtensionManager[SingleFormatter]:
+        """All formats cliff has, and CSV, which it has for lists only."""
+        found = super()._load_formatter_plugins()
+        if "csv" not in found:
+            entry = EntryPoint("csv", f"{__name__}:{_CsvRow.__name__}", self.formatter_namespace)
+            found.extensions.append(Extension("csv", entry, _CsvRow, _CsvRow()))
+        return found
 
     def record(self, parsed_args: argparse.Namespace) -> Record:
         """What to show; fetching or changing it is the command's work."""

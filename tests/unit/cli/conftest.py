@@ -32,7 +32,7 @@ class Ran:
 
 
 class Terminal(io.StringIO):
-    """Standard input with a person in front of it."""
+    """Standard input, or output, with a person in front of it."""
 
     def isatty(self):
         return True
@@ -52,8 +52,8 @@ def oat(no_environment, monkeypatch):
     monkeypatch.setenv("OAT_ENDPOINT", ENDPOINT)
     monkeypatch.setenv("OAT_TOKEN", "secret-token")
 
-    def run(*argv, answer=None):
-        out, err = io.StringIO(), io.StringIO()
+    def run(*argv, answer=None, watched=False):
+        out, err = io.StringIO(), Terminal() if watched else io.StringIO()
         stdin = io.StringIO("") if answer is None else Terminal(answer)
         monkeypatch.setattr("sys.stderr", err)
         monkeypatch.setattr("logging.root.handlers", [])

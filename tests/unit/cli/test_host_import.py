@@ -93,13 +93,20 @@ def test_region_dry_run_and_format_can_be_given(oat, api, file):
 def test_a_long_list_is_checked_in_parts_and_sent_as_a_whole(oat, api, file):
     sent = api("POST", "/v1/registrations", json=DONE)
     lines = [f"node-{n},{n:064x}" for n in range(4500)]
-    ran = oat("host", "import", file("\n".join(["host,ek_fingerprint", *lines])))
+    ran = oat("host", "import", file("\n".join(["host,ek_fingerprint", *lines])), watched=True)
     assert ran.status == 0
-    assert ran.err.splitlines() == [
-        f"{done} of 4500 hosts checked" for done in (2000, 4000, 4500)
-    ]  # fmt: skip
+    shown = [f"{done} of 4500 hosts checked" for done in (2000, 4000, 4500)]
+    # Each takes the place of the one before, and in the end the line is empty.
+    assert ran.err.split("\r\x1b[K") == ["", *shown, ""]
     sizes = [(len(r.json()["hosts"]), r.json()["dry_run"]) for r in sent.request_history]
     assert sizes == [(2000, True), (2000, True), (500, True), (4500, False)]
+
+
+def test_progress_does_not_go_into_files(oat, api, file):
+    api("POST", "/v1/registrations", json=DONE)
+    lines = [f"node-{n},{n:064x}" for n in range(2500)]
+    ran = oat("host", "import", file("\n".join(["host,ek_fingerprint", *lines])))
+    assert (ran.status, ran.err) == (0, "")
 
 
 @pytest.mark.parametrize(
