@@ -55,6 +55,9 @@ class OatCompat:
     client_cache: float = 60.0
     saml_issuer: str = ""
     """Empty: where the service listens."""
+    tls_ports: tuple[int, ...] = ()
+    http_port: int | None = None
+    http_bind_host: str = "127.0.0.1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,11 +169,29 @@ class Settings:
                 f"[api] auth_strategy is noauth, which needs a loopback address as bind_host, "
                 f"not {self.bind_host}",
             )
+        if self.oat_compat is not None:
+            self._check_oat_compat(self.oat_compat)
         if self.challenge_lifetime >= self.verdict_lifetime:
             raise StartError(
                 "configuration",
                 "[attestation] verdict_lifetime has to be longer than challenge_lifetime, "
                 "for it counts from the moment the challenge was issued",
+            )
+
+    def _check_oat_compat(self, compat: OatCompat) -> None:
+        http = () if compat.http_port is None else (compat.http_port,)
+        ports = (self.port, *compat.tls_ports, *http)
+        if len(set(ports)) < len(ports):
+            raise StartError(
+                "configuration",
+                "[api] port, [oat_compat] tls_ports and [oat_compat] http_port name a port twice: "
+                + ", ".join(map(str, ports)),
+            )
+        if self.auth_strategy == "noauth" and http and not is_loopback(compat.http_bind_host):
+            raise StartError(
+                "configuration",
+                "[api] auth_strategy is noauth, which needs a loopback address as [oat_compat] "
+                f"http_bind_host, not {compat.http_bind_host}",
             )
 
 
@@ -185,6 +206,9 @@ def _oat_compat(conf: cfg.ConfigOpts) -> OatCompat | None:
         writers_from=_networks("[oat_compat] writers_from", group.writers_from),
         client_cache=group.client_cache,
         saml_issuer=group.saml_issuer or "",
+        tls_ports=tuple(group.tls_ports),
+        http_port=group.http_port,
+        http_bind_host=group.http_bind_host,
     )
 
 

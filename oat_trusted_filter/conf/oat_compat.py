@@ -24,9 +24,9 @@ OPTS: list[cfg.Opt] = [
         "enabled",
         default=False,
         help="""
-Serve the interface of OpenAttestation beside ``/v1``, at the same address and port. Turn it on only
-for clients that cannot use ``/v1``: most of them carry no credential, so that all there is to know
-them by is their address.
+Serve the interface of OpenAttestation beside ``/v1``, at the same address and port and at those of
+``tls_ports`` and ``http_port``. Turn it on only for clients that cannot use ``/v1``: most of them
+carry no credential, so that all there is to know them by is their address.
 """,
     ),
     cfg.ListOpt(
@@ -86,6 +86,34 @@ with a ``vtime`` that is so much earlier that the client forgets it when it ends
         help="""
 Who says what stands in SAML assertions: a URL relying parties compare ``Issuer`` with, such as
 ``https://attest.example.org:8443``. All API hosts of one backend say the same.
+""",
+    ),
+    cfg.ListOpt(
+        "tls_ports",
+        item_type=cfg.types.Port(min=1),
+        default=[],
+        help="""
+Other ports at ``[api] bind_host`` for clients that have one built in, such as ``8443,8181``: with
+TLS, this interface and nothing else. TLS 1.2 is spoken there as well, for such clients may know
+nothing newer. They are opened when the service starts.
+""",
+    ),
+    cfg.PortOpt(
+        "http_port",
+        min=1,
+        sample_default=8080,
+        help="""
+Port for plain HTTP, which the scripts of CommandTool use for SAML assertions: 8080. Only what is
+read is served there, whatever ``allow_writes`` says. Not set: none. It is opened when the service
+starts.
+""",
+    ),
+    cfg.StrOpt(
+        "http_bind_host",
+        default="127.0.0.1",
+        help="""
+Address of ``http_port``. The default serves this machine only. At any other one whoever sits in
+between reads all that is said there, tokens among it, and can answer in place of the service.
 """,
     ),
 ]

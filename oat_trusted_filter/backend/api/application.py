@@ -29,7 +29,7 @@ from oat_trusted_filter.backend.api.request_id import RequestIds
 from oat_trusted_filter.backend.api.routes import ROUTES, Route
 from oat_trusted_filter.backend.api.service import Service
 from oat_trusted_filter.backend.settings import StartError
-from oat_trusted_filter.backend.store.credentials import Holder
+from oat_trusted_filter.backend.store.credentials import ADMIN, Holder
 
 LOG = logging.getLogger(__name__)
 
@@ -41,18 +41,33 @@ def make_application(
 
     :raises StartError: ``policy-file-invalid`` or ``keystone-unusable``.
     """
+    return _make(service, tuple(routes), served(service.settings.oat_compat))
+
+
+def make_oat_application(service: Service, *, writes: bool) -> Callable[..., Iterable[bytes]]:
+    """Nothing but the interface of OpenAttestation.
+
+    :param writes: False: nothing that changes anything.
+    :raises StartError: ``policy-file-invalid`` or ``keystone-unusable``.
+    """
+    routes = served(service.settings.oat_compat)
+    return _make(service, (), [route for route in routes if writes or route.role != ADMIN])
+
+
+def _make(
+    service: Service, routes: Iterable[Route], oat_routes: Iterable[Route]
+) -> Callable[..., Iterable[bytes]]:
     app = falcon.App(middleware=[RequestIds()])
     app.req_options.strip_url_path_trailing_slash = False
     refusals = _Refusals(service.measures, oat=service.settings.oat_compat is not None)
     app.add_error_handler(Exception, refusals.on_error)
     app.add_error_handler(falcon.HTTPError, refusals.on_http_error)
     resources: dict[str, _Resource] = defaultdict(_Resource)
-    table = tuple(routes)
-    access = Access((*table, *OAT_ROUTES), service.settings.conf)
-    for route in table:
+    access = Access((*ROUTES, *OAT_ROUTES), service.settings.conf)
+    for route in routes:
         respond = _responder(service, access, route, service.authenticator.holder)
         setattr(resources[route.path], f"on_{route.method.lower()}", respond)
-    for route in served(service.settings.oat_compat):
+    for route in oat_routes:
         respond = _responder(service, access, route, callers.OatCallers(service).holder)
         for path in paths_of(route):
             setattr(resources[path], f"on_{route.method.lower()}", respond)

@@ -18,9 +18,10 @@ they take, and on the memory of all of them together.
 
 import asyncio
 import contextlib
+import functools
 import io
 import sys
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes
@@ -78,8 +79,15 @@ class Gateway:
 
     async def __rsgi__(self, scope: Any, protocol: Any) -> None:
         """Serve one request."""
+        await self._serve(self._application, scope, protocol)
+
+    def beside(self, application: Any) -> Callable[[Any, Any], Awaitable[None]]:
+        """Another WSGI application, for another port, with the same threads and limits."""
+        return functools.partial(self._serve, application)
+
+    async def _serve(self, application: Any, scope: Any, protocol: Any) -> None:
         try:
-            reply = await self._reply(scope, protocol)
+            reply = await self._reply(application, scope, protocol)
         except Problem as problem:
             request_id = new_request_id()
             headers = [("Content-Type", CONTENT_TYPE), ("Cache-Control", "no-store")]
@@ -90,7 +98,7 @@ class Gateway:
         else:
             protocol.response_empty(reply.status, reply.headers)
 
-    async def _reply(self, scope: Any, protocol: Any) -> _Reply:
+    async def _reply(self, application: Any, scope: Any, protocol: Any) -> _Reply:
         length = _length(scope.headers)
         if length > LARGE_BODY:
             await self._drop(protocol, length)
@@ -102,7 +110,8 @@ class Gateway:
             if len(body) != length:
                 raise Problem("body-invalid", "the body has another length than was announced")
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._threads, self._call, environment(scope, body))
+            environ = environment(scope, body)
+            return await loop.run_in_executor(self._threads, _call, application, environ)
         finally:
             self._room += sum(map(len, parts))
 
@@ -144,17 +153,18 @@ class Gateway:
                 headers={"Retry-After": "1", "Connection": "close"},
             )
 
-    def _call(self, environ: dict[str, Any]) -> _Reply:
-        """Run the WSGI application, in a thread."""
-        status = 500
-        headers: list[tuple[str, str]] = []
 
-        def start_response(line: str, fields: list[tuple[str, str]], error: Any = None) -> None:
-            nonlocal status, headers
-            status, headers = int(line[:3]), fields
+def _call(application: Any, environ: dict[str, Any]) -> _Reply:
+    """Run the WSGI application, in a thread."""
+    status = 500
+    headers: list[tuple[str, str]] = []
 
-        chunks: Iterable[bytes] = self._application(environ, start_response)
-        return _Reply(status, headers, b"".join(chunks))
+    def start_response(line: str, fields: list[tuple[str, str]], error: Any = None) -> None:
+        nonlocal status, headers
+        status, headers = int(line[:3]), fields
+
+    chunks: Iterable[bytes] = application(environ, start_response)
+    return _Reply(status, headers, b"".join(chunks))
 
 
 def _length(headers: Any) -> int:

@@ -32,8 +32,9 @@ from granian.log import LogLevels
 from oslo_log import log as logging
 
 from oat_trusted_filter.backend.api import ek_authorities, upkeep
-from oat_trusted_filter.backend.api.application import make_application
+from oat_trusted_filter.backend.api.application import make_application, make_oat_application
 from oat_trusted_filter.backend.api.gateway import Gateway
+from oat_trusted_filter.backend.api.listeners import CONNECTIONS, Doors, Listener
 from oat_trusted_filter.backend.api.measures import Measures
 from oat_trusted_filter.backend.api.readiness import announce_when_serving
 from oat_trusted_filter.backend.api.service import make_service
@@ -65,10 +66,12 @@ def run(argv: Sequence[str]) -> int:
     try:
         conf = parse_configuration(argv, PROG, description=_DESCRIPTION)
         settings = Settings.from_conf(conf)
-        address = _check(settings)
+        address, listeners = _check(settings)
     except StartError as error:
         return fail(PROG, error)
     LOG.info("serving at %s with %d workers", settings.url, settings.workers)
+    for listener in listeners:
+        LOG.info("serving clients of OpenAttestation at %s", listener.url)
     server = Granian(
         # Only a name for the list of processes; the loader below makes the application.
         PROG,
@@ -79,7 +82,7 @@ def run(argv: Sequence[str]) -> int:
         websockets=False,
         workers=settings.workers,
         backlog=_BACKLOG,
-        backpressure=_connections(),
+        backpressure=_connections(len(listeners)),
         respawn_failed_workers=True,
         workers_kill_timeout=_GRACE_SECONDS,
         ssl_cert=settings.tls_certificate,
@@ -88,29 +91,32 @@ def run(argv: Sequence[str]) -> int:
         log_dictconfig={"loggers": {"_granian": {}, "granian.access": {"propagate": False}}},
     )
     server.on_startup(functools.partial(announce_when_serving, address, settings.port))
-    server.on_startup(lambda: signal.signal(signal.SIGHUP, _reloader(server, argv, address)))
+    listening = [address, *(listener.host for listener in listeners)]
+    server.on_startup(lambda: signal.signal(signal.SIGHUP, _reloader(server, argv, listening)))
     server.on_shutdown(notify.stopping)
     # Setting up the log of the server has taken the handlers of ours away.
     logging.setup(conf, PROG)
     with tempfile.TemporaryDirectory(prefix="oat-metrics-") as counts:
-        loader: Any = functools.partial(_load, list(argv), address, os.getpid(), Path(counts))
+        loader: Any = functools.partial(
+            _load, list(argv), address, listeners, os.getpid(), Path(counts)
+        )
         server.serve(target_loader=loader, wrap_loader=False)
     LOG.info("stopped")
     return EXIT_OK
 
 
-def _reloader(server: Any, argv: Sequence[str], address: str) -> Callable[..., None]:
+def _reloader(server: Any, argv: Sequence[str], listening: list[str]) -> Callable[..., None]:
     """What SIGHUP does: workers are replaced one by one, and read everything anew.
 
     With a configuration that cannot work nothing is replaced: the service goes on as it was.
-    Address, port and the number of workers stay as they are. A worker that goes answers what it has
-    read; a connection it has accepted and not read from is closed, and the client tries again.
+    Addresses, ports and the number of workers stay as they are. A worker that goes answers what it
+    has read; a connection it has accepted and not read from is closed, and the client tries again.
     """
 
     def reload(number: int, frame: Any) -> None:
         try:
             settings = Settings.from_conf(parse_configuration(argv, PROG, description=_DESCRIPTION))
-            _check_served(settings, address)
+            _check_served(settings, listening)
             _check_parts(settings).close()
         except StartError as error:
             LOG.error("not reloaded: %s [%s]", " ".join(str(error).split()), error.code)
@@ -124,34 +130,53 @@ def _reloader(server: Any, argv: Sequence[str], address: str) -> Callable[..., N
     return reload
 
 
-def _load(argv: list[str], address: str, parent: int, counts: Path) -> Gateway:
+def _load(
+    argv: list[str], address: str, listeners: Sequence[Listener], parent: int, counts: Path
+) -> Gateway | Doors:
     """The application, made in a worker.
 
     :param address: what the service listens on since it was started.
+    :param listeners: where it listens beside that.
     :param counts: where all workers keep what they measure.
     :raises StartError: with what does not fit.
     """
     _end_with(parent)
     conf = parse_configuration(argv, PROG, description=_DESCRIPTION)
     settings = Settings.from_conf(conf)
-    _check_served(settings, address)
+    _check_served(settings, [address, *(listener.host for listener in listeners)])
     store = open_store(settings)
     service = make_service(settings, store, measures=Measures(counts))
     ek_authorities.warn(service)
     upkeep.start(service)
-    return Gateway(make_application(service))
+    gateway = Gateway(make_application(service))
+    if not listeners:
+        return gateway
+    return Doors(
+        gateway,
+        [
+            (listener, gateway.beside(make_oat_application(service, writes=listener.tls)))
+            for listener in listeners
+        ],
+        certificate=settings.tls_certificate,
+        key=settings.tls_key,
+        restore_log=lambda: logging.setup(conf, PROG),
+    )
 
 
-def _connections() -> int:
-    """How many connections a worker can have; each is an open file."""
+def _connections(listeners: int) -> int:
+    """How many connections a worker can have at the port of the service; each is an open file.
+
+    :param listeners: number of the other ports.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _CONNECTIONS + _OTHER_FILES
+    others = _OTHER_FILES + listeners * CONNECTIONS
+    wanted = _CONNECTIONS + others
     if 0 <= soft < wanted:
         most = wanted if hard < 0 else min(wanted, hard)
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return _CONNECTIONS if soft < 0 else max(min(_CONNECTIONS, soft - _OTHER_FILES), 1)
+    return _CONNECTIONS if soft < 0 else max(min(_CONNECTIONS, soft - others), 1)
 
 
 def _end_with(parent: int) -> None:
@@ -165,14 +190,15 @@ def _end_with(parent: int) -> None:
         raise SystemExit(1)
 
 
-def _check(settings: Settings) -> str:
+def _check(settings: Settings) -> tuple[str, tuple[Listener, ...]]:
     """Find out now what would otherwise make every worker fail.
 
-    :returns: the address to listen on.
+    :returns: the address to listen on, and where to listen beside that.
     :raises StartError: with what is missing.
     """
     store = _check_parts(settings)
-    address = _check_address(settings)
+    address = _check_address("[api] bind_host", settings.bind_host, settings.port)
+    listeners = _listeners(settings)
     # A database that was brought back from a backup counts its changes from where it was then. With
     # a new epoch nobody takes that count for the one he has seen.
     store.write(lambda connection: changes.new_epoch(connection, str(uuid.uuid4())))
@@ -180,7 +206,26 @@ def _check(settings: Settings) -> str:
         upkeep.check_not_rolled_back(settings, store)
     finally:
         store.close()
-    return address
+    return address, listeners
+
+
+def _listeners(settings: Settings) -> tuple[Listener, ...]:
+    """The other ports, all of them free.
+
+    :raises StartError: ``address-unusable`` or ``port-in-use``.
+    """
+    compat = settings.oat_compat
+    if compat is None:
+        return ()
+    wanted = [("[api] bind_host", settings.bind_host, port, True) for port in compat.tls_ports]
+    if compat.http_port is not None:
+        wanted.append(
+            ("[oat_compat] http_bind_host", compat.http_bind_host, compat.http_port, False)
+        )
+    return tuple(
+        Listener(_check_address(option, host, port), port, tls)
+        for option, host, port, tls in wanted
+    )
 
 
 def _check_parts(settings: Settings) -> Store:
@@ -195,12 +240,13 @@ def _check_parts(settings: Settings) -> Store:
     return store
 
 
-def _check_served(settings: Settings, address: str) -> None:
+def _check_served(settings: Settings, listening: Sequence[str]) -> None:
     """Whether the service may go on where it listens, whatever the file says of it by now."""
-    if settings.auth_strategy == "noauth" and not is_loopback(address):
+    public = [address for address in listening if not is_loopback(address)]
+    if settings.auth_strategy == "noauth" and public:
         raise StartError(
             "configuration",
-            f"[api] auth_strategy is noauth, and the service listens on {address} until it is "
+            f"[api] auth_strategy is noauth, and the service listens on {public[0]} until it is "
             "started anew",
         )
 
@@ -226,20 +272,23 @@ def _check_tls(settings: Settings) -> None:
         ) from error
 
 
-def _check_address(settings: Settings) -> str:
-    """Whether nobody else listens there: the workers share the port and would share it with him."""
-    where = f"{settings.bind_host}:{settings.port}"
+def _check_address(option: str, host: str, port: int) -> str:
+    """Whether nobody else listens there: the workers share the port and would share it with him.
+
+    :returns: the address of the host.
+    """
+    where = f"{host}:{port}"
     try:
         found = socket.getaddrinfo(
-            settings.bind_host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )  # fmt: skip
         family, kind, protocol, _, address = found[0]
         with socket.socket(family, kind, protocol) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
     except socket.gaierror as error:
         raise StartError(
-            "address-unusable", f"[api] bind_host {settings.bind_host}: {error.strerror}"
+            "address-unusable", f"{option} {host}: {error.strerror}"
         ) from error
     except OSError as error:
         code = "port-in-use" if error.errno == errno.EADDRINUSE else "address-unusable"

@@ -262,6 +262,46 @@ def test_what_the_configuration_says(tmp_path):
         assert caught.value.code == "configuration"
 
 
+def test_other_ports(tmp_path):
+    path = tmp_path / "oat.conf"
+    compat = configured(path, enabled=True)
+    assert (compat.tls_ports, compat.http_port, compat.http_bind_host) == ((), None, "127.0.0.1")
+    compat = configured(path, enabled=True, tls_ports="8181, 8444", http_port=8080)
+    assert (compat.tls_ports, compat.http_port) == ((8181, 8444), 8080)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"tls_ports": "8181,8181"}, "tls_ports .* twice: 8443, 8181, 8181"),
+        ({"tls_ports": "8443"}, "tls_ports .* twice"),
+        ({"tls_ports": "8181", "http_port": 8181}, "http_port name a port twice"),
+        ({"tls_ports": "0"}, "tls_ports"),
+        ({"tls_ports": "x"}, "tls_ports"),
+        ({"http_port": 65536}, "http_port"),
+    ],
+)
+def test_other_ports_that_cannot_be(tmp_path, options, words):
+    with pytest.raises(StartError, match=words) as caught:
+        configured(tmp_path / "oat.conf", enabled=True, **options)
+    assert caught.value.code == "configuration"
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("host", "good"), [("127.0.0.1", True), ("::1", True), ("::", False)])
+def test_C1_without_credentials_no_plain_http_for_others(place_maker, host, good):
+    def checked():
+        compat = OatCompat(http_port=8080, http_bind_host=host)
+        place_maker(auth_strategy="noauth", oat_compat=compat).settings._check()
+
+    if good:
+        checked()
+    else:
+        with pytest.raises(StartError, match="http_bind_host, not ::"):
+            checked()
+
+
+
 @pytest.mark.parametrize("blob", [None, "wrong", "x" * 5000])
 def test_C1_strangers_learn_nothing(place, hosts, blob):
     headers = {} if blob is None else {"x_auth_blob": blob}
