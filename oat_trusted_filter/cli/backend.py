@@ -162,6 +162,9 @@ class Backend:
         except BadReply as error:
             raise _bad_reply(method, where, str(error)) from error
         except ClientError as error:
+            if error.code == "keystone-failed":
+                # OpenStackClient had a token before, so Keystone is away.
+                raise Unreachable(error.code, printable(str(error))) from error
             raise UsageError(printable(str(error))) from error
 
     def _refused(self, error: BackendRefused) -> CommandError:

@@ -86,6 +86,22 @@ def test_a_catalogue_without_the_backend_is_wrong_use(openstack, keystone):
     assert len(err.splitlines()) == 1
 
 
+def test_a_keystone_that_is_away_when_the_token_ends_is_not_wrong_use(
+    openstack, keystone, api, requests_mock
+):
+    keystone(**{"trust-attestation": ENDPOINT})
+
+    def refuse(request, context):
+        requests_mock.post(f"{CLOUD}/v3/auth/tokens", status_code=503)
+        context.status_code = 401
+        return {"code": "credential-wrong", "detail": "it has ended", "status": 401}
+
+    api("GET", "/v1/policies", json=refuse)
+    status, out, err = openstack("trust", "policy", "list")
+    assert (status, out) == (3, "")
+    assert err.startswith("Keystone gives no token: ")
+
+
 def test_nova_is_that_of_the_catalogue(openstack, keystone, api, cloud):
     keystone(**{"trust-attestation": ENDPOINT, "compute": f"{CLOUD}/compute/v2.1"})
     api("GET", "/v1/hosts", json={"hosts": []})
