@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from sqlalchemy import Connection
 
 from oat_trusted_filter.backend.appraisal.boot_log import ReadBootLog, read_boot_log
-from oat_trusted_filter.backend.store import verdicts
+from oat_trusted_filter.backend.store import proven_boot_logs
 from oat_trusted_filter.tcg.bootlog import BootLog
 from oat_trusted_filter.tcg.facts import BootFacts
 
@@ -75,7 +75,7 @@ class BootLogs:
             if known is not None:
                 self._kept.move_to_end(digest)
                 return known
-        data = verdicts.boot_log(connection, digest)
+        data = proven_boot_logs.data_of(connection, digest)
         if data is None:
             return None
         log = LazyBootLog(data)

@@ -64,11 +64,11 @@ from oat_trusted_filter.backend.appraisal.records import (
     Verdict,
 )
 from oat_trusted_filter.backend.appraisal.tags import missing
-from oat_trusted_filter.backend.store import hosts, reports, verdicts
+from oat_trusted_filter.backend.store import hosts, renewing, reports
 from oat_trusted_filter.backend.store import ima as ima_store
 from oat_trusted_filter.backend.store.errors import Overtaken
 from oat_trusted_filter.backend.store.ima import ImaChange
-from oat_trusted_filter.backend.store.verdicts import Outcome, Spent, Subject
+from oat_trusted_filter.backend.store.renewing import Outcome, Spent, Subject
 from oat_trusted_filter.tcg.attestation import parse_quote
 from oat_trusted_filter.tcg.errors import FormatError, SignatureError
 from oat_trusted_filter.tcg.public import parse_public, verify_signature
@@ -111,7 +111,7 @@ def submit(service: Service, req: falcon.Request, resp: falcon.Response) -> None
     else:
         raise Problem("service-busy", "too much happens to this host at this moment; try again")
     if next(_stored) % _PURGE_EVERY == 0:
-        service.store.write(lambda connection: verdicts.purge_spent(connection, service.clock()))
+        service.store.write(lambda connection: renewing.purge_spent(connection, service.clock()))
     outcome = done.outcome
     answer(
         resp,
@@ -132,7 +132,7 @@ def _judge_and_store(service: Service, submission: Submission) -> Round:
     name = hosts.approved_name(evidence.region, evidence.host)
     now = service.clock()
     with service.store.read() as connection:  # 2
-        subject = verdicts.subject(connection, name)
+        subject = renewing.subject(connection, name)
         if subject is None:
             raise _not_approved(connection, evidence)
         if subject.software_tpm and not service.settings.allow_software_tpm:
@@ -310,7 +310,7 @@ def _store(
     spent = Spent(challenge.digest, service.challenges.expires_at(challenge))
     log = submission.boot_log if outcome.boot_log_digest is not None else None
     reported = service.store.write(
-        lambda connection: verdicts.renew(connection, subject, outcome, spent, log, change, keep)
+        lambda connection: renewing.renew(connection, subject, outcome, spent, log, change, keep)
     )
     if reported:
         # Here and not every hour only: what a host makes the service keep has an end.

@@ -39,7 +39,7 @@ from oat_trusted_filter.backend.appraisal.records import (
     Policy,
     Verdict,
 )
-from oat_trusted_filter.backend.store import reports, verdicts
+from oat_trusted_filter.backend.store import proven_boot_logs, reports
 from oat_trusted_filter.backend.store.reports import Circumstances, Report
 from oat_trusted_filter.tcg.pcr import PcrValues
 
@@ -60,7 +60,7 @@ class Again:
         self.pcrs: PcrValues = pcr_values(msgspec.Raw(self.kept.pcrs.encode()))
         data = self.kept.boot_log
         if data is None and found.boot_log_digest is not None:
-            data = verdicts.boot_log(connection, found.boot_log_digest)
+            data = proven_boot_logs.data_of(connection, found.boot_log_digest)
         self.log = None if data is None else LazyBootLog(data)
         documents = reports.rules_of(connection, report.rules)
         self._rules = None if documents is None else parsed(documents)

@@ -30,7 +30,7 @@ from oat_trusted_filter.backend.api.queries import region_for
 from oat_trusted_filter.backend.api.service import Service
 from oat_trusted_filter.backend.api.tag_records import shown
 from oat_trusted_filter.backend.appraisal.boot_log import read_boot_log
-from oat_trusted_filter.backend.store import hosts, listing, verdicts
+from oat_trusted_filter.backend.store import hosts, listing, proven_boot_logs
 from oat_trusted_filter.backend.store import ima as ima_store
 from oat_trusted_filter.backend.store import tags as tags_store
 from oat_trusted_filter.backend.store.hosts import APPROVED, PENDING, REGISTERED, Host
@@ -176,7 +176,7 @@ def boot_log(service: Service, req: falcon.Request, resp: falcon.Response, name:
         host = chosen(connection, checked_host(name), req.context.query.region)
         found = listing.one(connection, host.id)
         digest = None if found is None or found.verdict is None else found.verdict.boot_log_digest
-        data = None if digest is None else verdicts.boot_log(connection, digest)
+        data = None if digest is None else proven_boot_logs.data_of(connection, digest)
     if data is None:
         raise Problem("host-without-evidence", f"host {name} has proven no boot log")
     events = [

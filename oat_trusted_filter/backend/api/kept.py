@@ -27,7 +27,7 @@ from oat_trusted_filter.backend.appraisal.records import (
     TagCertification,
     Verdict,
 )
-from oat_trusted_filter.backend.store.verdicts import Subject
+from oat_trusted_filter.backend.store.renewing import Subject
 
 if TYPE_CHECKING:
     # It needs the service, and that the rules, and these what is kept.

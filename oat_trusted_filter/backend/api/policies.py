@@ -39,7 +39,7 @@ from oat_trusted_filter.backend.appraisal.policy import (
 )
 from oat_trusted_filter.backend.appraisal.records import Policy
 from oat_trusted_filter.backend.store import audit, hosts, rules
-from oat_trusted_filter.backend.store.verdicts import Appraisable
+from oat_trusted_filter.backend.store.revising import Appraisable
 
 LOG = logging.getLogger(__name__)
 

@@ -56,7 +56,7 @@ from oat_trusted_filter.backend.appraisal.reference import (
     from_document,
     to_document,
 )
-from oat_trusted_filter.backend.store import audit, listing, rules, verdicts
+from oat_trusted_filter.backend.store import audit, listing, proven_boot_logs, rules
 from oat_trusted_filter.backend.store.errors import ReferenceSetExists
 
 LOG = logging.getLogger(__name__)
@@ -317,7 +317,7 @@ def _good_boot(connection: Connection, name: str, region: str | None) -> GoodBoo
     verdict = None if found is None else found.verdict
     data = None
     if verdict is not None and verdict.boot_log_digest is not None:
-        data = verdicts.boot_log(connection, verdict.boot_log_digest)
+        data = proven_boot_logs.data_of(connection, verdict.boot_log_digest)
     if verdict is None or verdict.pcrs is None or data is None:
         raise Problem(
             "host-without-evidence",

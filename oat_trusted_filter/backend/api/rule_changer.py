@@ -53,10 +53,10 @@ from oat_trusted_filter.backend.appraisal.records import (
     TagEvidence,
     Verdict,
 )
-from oat_trusted_filter.backend.store import changes, hosts, ima, rules, verdicts
+from oat_trusted_filter.backend.store import changes, hosts, ima, revising, rules, verdicts
 from oat_trusted_filter.backend.store.engine import Store
 from oat_trusted_filter.backend.store.errors import Overtaken
-from oat_trusted_filter.backend.store.verdicts import Appraisable, Revision
+from oat_trusted_filter.backend.store.revising import Appraisable, Revision
 
 LOG = logging.getLogger(__name__)
 
@@ -129,7 +129,7 @@ class RuleChanger:
         with self._store.read() as connection:
             if as_if is None:
                 _check_bindings(connection, after)
-            for row in verdicts.appraisable(connection, with_pcrs=True):
+            for row in revising.appraisable(connection, with_pcrs=True):
                 judged = row if as_if is None else row._replace(policy=name)
                 wanted = (
                     any(known.policy_of(row.policy, row.labels).name == name
@@ -162,7 +162,7 @@ class RuleChanger:
             before = parsed(rules.load(connection))
             after = edit(before)
             _check_bindings(connection, after)
-            for row in verdicts.appraisable(connection, with_pcrs=True):
+            for row in revising.appraisable(connection, with_pcrs=True):
                 judged[row.host_id] = (row.judged_by, self._judge(connection, row, after, now))
 
         def transaction(connection: Connection) -> None:
@@ -175,12 +175,12 @@ class RuleChanger:
             verdicts.overtake_all(connection)
             write(connection, generation)
             _check_bindings(connection, after)
-            verdicts.revise(connection, list(revisions(connection)), now)
+            revising.revise(connection, list(revisions(connection)), now)
 
         def revisions(
             connection: Connection,
         ) -> Iterator[tuple[Appraisable, Revision, bytes | None]]:
-            for row in verdicts.appraisable(connection, with_pcrs=False):
+            for row in revising.appraisable(connection, with_pcrs=False):
                 judged_by, done = judged.get(row.host_id, ((), None))
                 if done is None or judged_by != row.judged_by:
                     done = self._judge(connection, row, after, now)
@@ -204,11 +204,11 @@ class RuleChanger:
             changed = hosts.by_id(connection, host.id)
             if changed is not None:
                 known.policy_of(changed.policy, changed.labels)
-            row = verdicts.running(connection, host.id)
+            row = revising.running(connection, host.id)
             if row is not None:
                 done = self._judge(connection, row, known, now)
                 moved_on = _moved_on(connection, row, done)
-                verdicts.revise(connection, [(row, _revision(row, done.verdict), moved_on)], now)
+                revising.revise(connection, [(row, _revision(row, done.verdict), moved_on)], now)
 
         self._store.write(transaction)
 

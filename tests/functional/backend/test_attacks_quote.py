@@ -18,7 +18,7 @@ import json
 import pytest
 
 from oat_trusted_filter.backend.appraisal.records import QUOTED_PCRS
-from oat_trusted_filter.backend.store import hosts, verdicts
+from oat_trusted_filter.backend.store import hosts, renewing
 from oat_trusted_filter.tcg.attestation import PcrSelection
 from oat_trusted_filter.tcg.signature import TPM_ALG_RSAPSS
 from tests.functional.backend.wire import Wire
@@ -178,5 +178,5 @@ def test_A8_der_in_place_of_the_structure(soft):
 def test_A10_another_firmware_version_is_recorded(soft, wire):
     assert soft.submit(soft.evidence(firmware_version=9)).status_code == 200
     with wire.store.read() as connection:
-        subject = verdicts.subject(connection, hosts.approved_name("", soft.name))
+        subject = renewing.subject(connection, hosts.approved_name("", soft.name))
     assert json.loads(subject.tpm_state)["firmware_version"] == 9

@@ -16,7 +16,7 @@ import threading
 
 import pytest
 
-from oat_trusted_filter.backend.store import audit, changes, hosts, verdicts
+from oat_trusted_filter.backend.store import audit, changes, hosts, renewing
 from tests.unit.backend.attesting import AttestingHost
 from tests.unit.backend.conftest import candidate_of
 
@@ -102,7 +102,7 @@ def test_E9_a_host_that_is_approved_while_rules_change_is_judged_by_the_new_ones
 
     def serial():
         with place.store.read() as connection:
-            return verdicts.subject(connection, "/node-1").serial
+            return renewing.subject(connection, "/node-1").serial
 
     def in_between(connection):
         # Verdicts are overtaken by now, and the count is not taken yet.

@@ -20,7 +20,7 @@ from sqlalchemy.exc import OperationalError
 
 from oat_trusted_filter.backend.api import evidence as evidence_module
 from oat_trusted_filter.backend.appraisal import appraise
-from oat_trusted_filter.backend.store import hosts, verdicts
+from oat_trusted_filter.backend.store import hosts, renewing, verdicts
 from oat_trusted_filter.backend.store.engine import Store
 from oat_trusted_filter.backend.store.tables import spent_challenges
 from tests.lab.quotes import SigningKey
@@ -268,7 +268,7 @@ def test_a_database_that_fails_is_a_problem_that_passes(place, host, monkeypatch
     def away(*arguments):
         raise OperationalError("SELECT 'secret'", {}, sqlite3.OperationalError("disk I/O error"))
 
-    monkeypatch.setattr(verdicts, "subject", away)
+    monkeypatch.setattr(renewing, "subject", away)
     answer = refused(host, host.evidence(), 503, "database-unavailable")
     assert answer.headers["retry-after"] == "1"
     assert "secret" not in answer.text
@@ -278,7 +278,7 @@ def test_a_database_that_fails_is_a_problem_that_passes(place, host, monkeypatch
 
 def test_evidence_that_is_overtaken_is_judged_again(place, host, monkeypatch):
     """A write between reading and storing, as another submission or a lapse would make."""
-    genuine, times = verdicts.renew, []
+    genuine, times = renewing.renew, []
 
     def overtaken(connection, *arguments):
         times.append(1)
@@ -286,7 +286,7 @@ def test_evidence_that_is_overtaken_is_judged_again(place, host, monkeypatch):
             verdicts.overtake_all(connection)
         return genuine(connection, *arguments)
 
-    monkeypatch.setattr(verdicts, "renew", overtaken)
+    monkeypatch.setattr(renewing, "renew", overtaken)
     assert host.attest() == "trusted"
     assert len(times) == 2
 

@@ -19,7 +19,7 @@ from sqlalchemy import func, select
 from oat_trusted_filter.backend.api import ima as api_ima
 from oat_trusted_filter.backend.appraisal import appraise
 from oat_trusted_filter.backend.store import ima as store_ima
-from oat_trusted_filter.backend.store import verdicts
+from oat_trusted_filter.backend.store import renewing, verdicts
 from oat_trusted_filter.backend.store.tables import ima_files, ima_states
 from oat_trusted_filter.tcg.algorithms import DIGESTERS
 from oat_trusted_filter.tcg.ima import MAX_PART_BYTES
@@ -561,7 +561,7 @@ def test_E1_a_fault_of_the_verifier_leaves_the_log_as_it_was(place, enforced, mo
 
 def test_two_submissions_at_once_leave_one_truth(place, enforced, monkeypatch):
     """Between the judgement and its storing another round of the host comes in."""
-    genuine, done = verdicts.renew, []
+    genuine, done = renewing.renew, []
     enforced.run("/usr/bin/login")
     body = enforced.host.evidence() | {"ima_log": enforced.part(enforced.offset)}
 
@@ -569,10 +569,10 @@ def test_two_submissions_at_once_leave_one_truth(place, enforced, monkeypatch):
         if not done:
             done.append(True)
             verdicts.overtake_all(connection)
-            raise verdicts.Overtaken
+            raise renewing.Overtaken
         return genuine(connection, *arguments)
 
-    monkeypatch.setattr(verdicts, "renew", renew)
+    monkeypatch.setattr(renewing, "renew", renew)
     enforced.run("/usr/bin/login")
     assert enforced.host.submit(body).json["level"] == "trusted"
     monkeypatch.undo()

@@ -19,7 +19,10 @@ from oat_trusted_filter.backend.store import (
     activations,
     changes,
     hosts,
+    proven_boot_logs,
+    renewing,
     reports,
+    revising,
     snapshot,
     verdicts,
 )
@@ -30,8 +33,8 @@ from oat_trusted_filter.backend.store.errors import (
     NotFound,
     Overtaken,
 )
+from oat_trusted_filter.backend.store.renewing import Outcome, Spent
 from oat_trusted_filter.backend.store.tables import boot_logs
-from oat_trusted_filter.backend.store.verdicts import Outcome, Spent
 from tests.lab.quotes import SigningKey
 from tests.unit.backend.conftest import START, candidate_of
 
@@ -75,14 +78,14 @@ class Books:
 
     def subject(self, name="node-1"):
         with self.store.read() as connection:
-            return verdicts.subject(connection, hosts.approved_name("", name))
+            return renewing.subject(connection, hosts.approved_name("", name))
 
     def renew(self, known=None, *, spent=None, boot_log=b"log", **fields):
         self.spent += 1
         mark = Spent(spent or f"{self.spent:064}", START + 60_000)
         known = known or self.subject()
         self.store.write(
-            lambda connection: verdicts.renew(
+            lambda connection: renewing.renew(
                 connection, known, outcome(**fields), mark, boot_log
             )
         )  # fmt: skip
@@ -101,7 +104,7 @@ class Books:
 
     def boot_log(self, digest="d" * 64):
         with self.store.read() as connection:
-            return verdicts.boot_log(connection, digest)
+            return proven_boot_logs.data_of(connection, digest)
 
 
 @pytest.fixture
@@ -204,7 +207,7 @@ def test_refused_evidence_leaves_nothing_to_judge_again(books):
     books.renew()
     books.renew(level="untrusted", reason="x", evidence=None, pcrs=None, boot_log_digest=None)
     with books.store.read() as connection:
-        assert list(verdicts.appraisable(connection, with_pcrs=False)) == []
+        assert list(revising.appraisable(connection, with_pcrs=False)) == []
 
 
 def test_verdicts_lapse_at_their_deadline_and_not_before(books):
@@ -226,21 +229,21 @@ def test_E7_a_clock_that_was_put_back_does_not_lengthen_a_verdict(books):
 
 
 def test_many_verdicts_are_judged_again_in_chunks(books, monkeypatch):
-    monkeypatch.setattr(verdicts, "_CHUNK", 3)
+    monkeypatch.setattr(revising, "_CHUNK", 3)
     for number in range(2, 9):
         books.approve(f"node-{number}")
         books.renew(books.subject(f"node-{number}"), boot_log=b"log")
     with books.store.read() as connection:
-        found = list(verdicts.appraisable(connection, with_pcrs=False))
+        found = list(revising.appraisable(connection, with_pcrs=False))
     assert [row.host for row in found] == [f"node-{number}" for number in range(2, 9)]
 
 
 def test_spent_challenges_are_purged_when_they_are_too_old(books):
     books.renew(spent="s" * 64)
-    books.store.write(lambda connection: verdicts.purge_spent(connection, START + 60_000))
+    books.store.write(lambda connection: renewing.purge_spent(connection, START + 60_000))
     with pytest.raises(ChallengeSpent):
         books.renew(spent="s" * 64)
-    books.store.write(lambda connection: verdicts.purge_spent(connection, START + 60_001))
+    books.store.write(lambda connection: renewing.purge_spent(connection, START + 60_001))
     books.renew(spent="s" * 64)
 
 
