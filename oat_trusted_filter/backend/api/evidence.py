@@ -59,10 +59,10 @@ from oat_trusted_filter.backend.appraisal.records import (
     HostTags,
     ImaOffsetNeeded,
     ImaState,
-    Policy,
     PreviousState,
     Verdict,
 )
+from oat_trusted_filter.backend.appraisal.rule_records import Policy
 from oat_trusted_filter.backend.appraisal.tags import missing
 from oat_trusted_filter.backend.store import hosts, renewing, reports
 from oat_trusted_filter.backend.store import ima as ima_store

@@ -36,9 +36,9 @@ from oat_trusted_filter.backend.appraisal.records import (
     Evidence,
     EvidenceRefused,
     ImaPart,
-    Policy,
     Verdict,
 )
+from oat_trusted_filter.backend.appraisal.rule_records import Policy
 from oat_trusted_filter.backend.store import proven_boot_logs, reports
 from oat_trusted_filter.backend.store.reports import Circumstances, Report
 from oat_trusted_filter.tcg.pcr import PcrValues

@@ -37,7 +37,7 @@ from oat_trusted_filter.backend.appraisal.policy import (
     from_document,
     to_document,
 )
-from oat_trusted_filter.backend.appraisal.records import Policy
+from oat_trusted_filter.backend.appraisal.rule_records import Policy
 from oat_trusted_filter.backend.store import audit, hosts, rules
 from oat_trusted_filter.backend.store.revising import Appraisable
 

@@ -47,7 +47,7 @@ from oat_trusted_filter.backend.appraisal.derivation import (
     derive_reference,
 )
 from oat_trusted_filter.backend.appraisal.expiry import validity
-from oat_trusted_filter.backend.appraisal.records import Provenance, ReferenceSet, SeenFile
+from oat_trusted_filter.backend.appraisal.records import SeenFile
 from oat_trusted_filter.backend.appraisal.reference import (
     BOOT_PCRS,
     DEFAULT_KIND,
@@ -56,6 +56,7 @@ from oat_trusted_filter.backend.appraisal.reference import (
     from_document,
     to_document,
 )
+from oat_trusted_filter.backend.appraisal.rule_records import Provenance, ReferenceSet
 from oat_trusted_filter.backend.store import audit, listing, proven_boot_logs, rules
 from oat_trusted_filter.backend.store.errors import ReferenceSetExists
 

@@ -32,14 +32,12 @@ from oat_trusted_filter.backend.appraisal.override import OVERRIDE, overridden
 from oat_trusted_filter.backend.appraisal.records import (
     NO_TAGS,
     Finding,
-    ImaPolicy,
     Override,
-    Policy,
     PreviousState,
-    ReferenceSet,
     TagEvidence,
     Verdict,
 )
+from oat_trusted_filter.backend.appraisal.rule_records import ImaPolicy, Policy, ReferenceSet
 from oat_trusted_filter.backend.store import changes, hosts, rules
 
 

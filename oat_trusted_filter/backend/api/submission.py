@@ -29,11 +29,7 @@ from oat_trusted_filter.backend.api.fields import (
 )
 from oat_trusted_filter.backend.api.problems import Problem
 from oat_trusted_filter.backend.api.service import Service
-from oat_trusted_filter.backend.appraisal.records import (
-    Evidence,
-    ImaPart,
-    TagCertification,
-)
+from oat_trusted_filter.backend.appraisal.records import Evidence, ImaPart, TagCertification
 from oat_trusted_filter.tcg.ima import MAX_PART_BYTES
 
 _LARGEST_PCRS = 64 * 1024

@@ -20,7 +20,8 @@ from datetime import datetime
 
 from oat_trusted_filter.backend.appraisal.document import DocumentError, check_name
 from oat_trusted_filter.backend.appraisal.patterns import PatternError, Patterns
-from oat_trusted_filter.backend.appraisal.records import ImaPolicy, ReferenceSet, SeenFile
+from oat_trusted_filter.backend.appraisal.records import SeenFile
+from oat_trusted_filter.backend.appraisal.rule_records import ImaPolicy, ReferenceSet
 from oat_trusted_filter.tcg.file_signature import FileKeys
 
 LOG = logging.getLogger(__name__)

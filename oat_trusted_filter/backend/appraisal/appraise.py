@@ -63,13 +63,12 @@ from oat_trusted_filter.backend.appraisal.records import (
     HostTags,
     ImaState,
     Level,
-    Policy,
     PreviousState,
-    ReferenceSet,
     TagEvidence,
     Verdict,
 )
 from oat_trusted_filter.backend.appraisal.reference import BOOT_PCRS
+from oat_trusted_filter.backend.appraisal.rule_records import Policy, ReferenceSet
 from oat_trusted_filter.backend.appraisal.tags import (
     NOT_IN_TPM,
     check_certification,

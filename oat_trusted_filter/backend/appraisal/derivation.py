@@ -21,8 +21,8 @@ from oat_trusted_filter.backend.appraisal.boot_log import (
     event_digest,
 )
 from oat_trusted_filter.backend.appraisal.document import DocumentError, check_name
-from oat_trusted_filter.backend.appraisal.records import ReferenceEvent, ReferenceSet
 from oat_trusted_filter.backend.appraisal.reference import LAUNCH_PCRS
+from oat_trusted_filter.backend.appraisal.rule_records import ReferenceEvent, ReferenceSet
 from oat_trusted_filter.tcg.algorithms import BANKS
 from oat_trusted_filter.tcg.bootlog import EV_NO_ACTION, BootLog, Event
 from oat_trusted_filter.tcg.events import (

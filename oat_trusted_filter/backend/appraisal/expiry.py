@@ -16,7 +16,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
-from oat_trusted_filter.backend.appraisal.records import Finding, ReferenceSet, Verdict
+from oat_trusted_filter.backend.appraisal.records import Finding, Verdict
+from oat_trusted_filter.backend.appraisal.rule_records import ReferenceSet
 
 #: Codes of the warnings.
 EXPIRING = "reference-expiring"

@@ -38,7 +38,8 @@ from oat_trusted_filter.backend.appraisal.boot_log import (
 )
 from oat_trusted_filter.backend.appraisal.matching import short
 from oat_trusted_filter.backend.appraisal.patterns import PatternError, pattern_of
-from oat_trusted_filter.backend.appraisal.records import Finding, Policy, ReferenceSet
+from oat_trusted_filter.backend.appraisal.records import Finding
+from oat_trusted_filter.backend.appraisal.rule_records import Policy, ReferenceSet
 from oat_trusted_filter.tcg.events import STUB_PCR, describe_event, event_type_name
 from oat_trusted_filter.tcg.facts import BOOT_LOADER_PCR
 from oat_trusted_filter.tcg.pcr import PcrValues

@@ -36,12 +36,12 @@ from oat_trusted_filter.backend.appraisal.records import (
     Finding,
     ImaOffsetNeeded,
     ImaPart,
-    ImaPolicy,
     ImaResult,
     ImaState,
     SeenFile,
     UnknownFile,
 )
+from oat_trusted_filter.backend.appraisal.rule_records import ImaPolicy
 from oat_trusted_filter.tcg.errors import FormatError
 from oat_trusted_filter.tcg.ima import IMA_PCR, ImaEntry, ImaReplay, parse_ima_log
 from oat_trusted_filter.tcg.pcr import PcrValues

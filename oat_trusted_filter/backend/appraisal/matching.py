@@ -16,13 +16,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from oat_trusted_filter.backend.appraisal.boot_log import ReadBootLog, event_digest
-from oat_trusted_filter.backend.appraisal.records import (
-    Finding,
+from oat_trusted_filter.backend.appraisal.records import Finding
+from oat_trusted_filter.backend.appraisal.reference import known_events
+from oat_trusted_filter.backend.appraisal.rule_records import (
     ReferenceEvent,
     ReferenceSet,
     Requirement,
 )
-from oat_trusted_filter.backend.appraisal.reference import known_events
 from oat_trusted_filter.tcg.bootlog import EV_NO_ACTION, Event
 from oat_trusted_filter.tcg.events import describe_event, event_type_name
 from oat_trusted_filter.tcg.pcr import PcrValues

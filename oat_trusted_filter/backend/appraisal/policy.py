@@ -24,7 +24,7 @@ from oat_trusted_filter.backend.appraisal.document import (
     pcr_number,
 )
 from oat_trusted_filter.backend.appraisal.patterns import PatternError, Patterns
-from oat_trusted_filter.backend.appraisal.records import (
+from oat_trusted_filter.backend.appraisal.rule_records import (
     ImaPolicy,
     Policy,
     Requirement,

@@ -22,7 +22,7 @@ from oat_trusted_filter.backend.appraisal.document import (
     check_name,
     pcr_number,
 )
-from oat_trusted_filter.backend.appraisal.records import (
+from oat_trusted_filter.backend.appraisal.rule_records import (
     Provenance,
     ReferenceEvent,
     ReferenceSet,

@@ -38,8 +38,8 @@ from oat_trusted_filter.backend.appraisal.records import (
     Finding,
     TagCertification,
     TagEvidence,
-    TagPolicy,
 )
+from oat_trusted_filter.backend.appraisal.rule_records import TagPolicy
 from oat_trusted_filter.tcg.attestation import parse_nv_certification
 from oat_trusted_filter.tcg.errors import SignatureError
 from oat_trusted_filter.tcg.nv import TAG_INDEX, tag_contents, tag_serial

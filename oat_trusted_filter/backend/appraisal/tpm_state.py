@@ -19,7 +19,8 @@ sections "Clock" and "TPM2_Shutdown"; part 2, TPMS_CLOCK_INFO.
 
 from collections.abc import Iterator
 
-from oat_trusted_filter.backend.appraisal.records import Finding, Policy, PreviousState
+from oat_trusted_filter.backend.appraisal.records import Finding, PreviousState
+from oat_trusted_filter.backend.appraisal.rule_records import Policy
 from oat_trusted_filter.tcg.attestation import Quote
 
 

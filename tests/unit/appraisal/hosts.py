@@ -18,12 +18,8 @@ from typing import Any
 
 from oat_trusted_filter.backend.appraisal.boot_log import read_boot_log
 from oat_trusted_filter.backend.appraisal.derivation import GoodBoot, derive_reference
-from oat_trusted_filter.backend.appraisal.records import (
-    QUOTED_PCRS,
-    Binding,
-    Evidence,
-    ReferenceSet,
-)
+from oat_trusted_filter.backend.appraisal.records import QUOTED_PCRS, Binding, Evidence
+from oat_trusted_filter.backend.appraisal.rule_records import ReferenceSet
 from oat_trusted_filter.tcg.bootlog import parse_boot_log, replay
 from tests.lab.boots import Boot
 from tests.lab.quotes import SigningKey, quote, select

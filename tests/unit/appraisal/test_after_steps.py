@@ -26,12 +26,11 @@ from oat_trusted_filter.backend.appraisal.records import (
     EvidenceRefused,
     Finding,
     ImaPart,
-    ImaPolicy,
     Override,
-    Policy,
     PreviousState,
     Verdict,
 )
+from oat_trusted_filter.backend.appraisal.rule_records import ImaPolicy, Policy
 from oat_trusted_filter.backend.appraisal.tpm_state import check_tpm
 from oat_trusted_filter.tcg.bootlog import Event
 from tests.lab.boots import Boot

@@ -21,12 +21,8 @@ from oat_trusted_filter.backend.appraisal import appraise as appraise_module
 from oat_trusted_filter.backend.appraisal.appraise import appraise, appraise_safely, judge
 from oat_trusted_filter.backend.appraisal.boot_log import read_boot_log
 from oat_trusted_filter.backend.appraisal.policy import DEFAULT_POLICY
-from oat_trusted_filter.backend.appraisal.records import (
-    QUOTED_PCRS,
-    EvidenceRefused,
-    Policy,
-    Requirement,
-)
+from oat_trusted_filter.backend.appraisal.records import QUOTED_PCRS, EvidenceRefused
+from oat_trusted_filter.backend.appraisal.rule_records import Policy, Requirement
 from oat_trusted_filter.tcg.bootlog import parse_boot_log
 from tests.unit.appraisal.hosts import NOW, Host, reference_of
 from tests.unit.tcg.logs import changed, encode, encode_sha1, measured, recorded

@@ -17,7 +17,7 @@ import pytest
 
 from oat_trusted_filter.backend.appraisal.appraise import appraise
 from oat_trusted_filter.backend.appraisal.boot_log import read_boot_log
-from oat_trusted_filter.backend.appraisal.records import Policy
+from oat_trusted_filter.backend.appraisal.rule_records import Policy
 from oat_trusted_filter.tcg.facts import extract_facts
 from tests.lab.boots import Boot
 from tests.unit.appraisal.hosts import NOW, Host, reference_of

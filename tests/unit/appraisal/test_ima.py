@@ -35,12 +35,11 @@ from oat_trusted_filter.backend.appraisal.records import (
     EvidenceRefused,
     ImaOffsetNeeded,
     ImaPart,
-    ImaPolicy,
     ImaState,
-    ReferenceSet,
     SeenFile,
     UnknownFile,
 )
+from oat_trusted_filter.backend.appraisal.rule_records import ImaPolicy, ReferenceSet
 from oat_trusted_filter.tcg.file_signature import FileKeys
 from oat_trusted_filter.tcg.ima import ImaReplay, parse_ima_log
 from tests.lab.boots import Boot

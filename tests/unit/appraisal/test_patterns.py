@@ -19,7 +19,7 @@ from oat_trusted_filter.backend.appraisal import policy
 from oat_trusted_filter.backend.appraisal.allow_list import make_allow_list
 from oat_trusted_filter.backend.appraisal.document import DocumentError
 from oat_trusted_filter.backend.appraisal.patterns import PatternError, Patterns
-from oat_trusted_filter.backend.appraisal.records import ImaPolicy
+from oat_trusted_filter.backend.appraisal.rule_records import ImaPolicy
 from tests.unit.appraisal.hosts import Host
 from tests.unit.appraisal.test_facts import codes
 

@@ -25,8 +25,8 @@ from oat_trusted_filter.backend.appraisal.records import (
     HostTags,
     TagCertification,
     TagEvidence,
-    TagPolicy,
 )
+from oat_trusted_filter.backend.appraisal.rule_records import TagPolicy
 from oat_trusted_filter.tcg.nv import TAG_INDEX, NvPublic, tag_contents
 from tests.lab.quotes import SigningKey, certify
 from tests.unit.appraisal.hosts import NONCE, NOW, Host, reference_of

@@ -24,7 +24,7 @@ from sqlalchemy import Connection
 
 from oat_trusted_filter.backend.api.rules import Rules
 from oat_trusted_filter.backend.api.service import Service
-from oat_trusted_filter.backend.appraisal.records import ReferenceSet
+from oat_trusted_filter.backend.appraisal.rule_records import ReferenceSet
 from oat_trusted_filter.backend.store import oat_mles
 from oat_trusted_filter.backend.store.oat_mles import BIOS, OEM, VMM, StoredMle
 

@@ -32,7 +32,7 @@ from oat_trusted_filter.backend.api.oat_compat.oat_hosts import asked_name, name
 from oat_trusted_filter.backend.api.rules import Rules
 from oat_trusted_filter.backend.api.service import Service
 from oat_trusted_filter.backend.appraisal import policy as policies
-from oat_trusted_filter.backend.appraisal.records import Policy, Requirement
+from oat_trusted_filter.backend.appraisal.rule_records import Policy, Requirement
 from oat_trusted_filter.backend.store import audit, hosts, rules
 from oat_trusted_filter.backend.store.hosts import Host
 from oat_trusted_filter.backend.store.oat_mles import PREFIX

@@ -42,7 +42,7 @@ from oat_trusted_filter.backend.api.rules import Rules, moment_of
 from oat_trusted_filter.backend.api.service import Service
 from oat_trusted_filter.backend.appraisal import policy as policies
 from oat_trusted_filter.backend.appraisal import reference as references
-from oat_trusted_filter.backend.appraisal.records import Policy, Provenance, ReferenceSet
+from oat_trusted_filter.backend.appraisal.rule_records import Policy, Provenance, ReferenceSet
 from oat_trusted_filter.backend.store import audit, hosts, oat_mles, rules
 from oat_trusted_filter.backend.store.oat_mles import BIOS, PREFIX, StoredMle
 
