@@ -37,6 +37,14 @@ LOG = logging.getLogger(__name__)
 #: Threads of a worker. More than there are processors, for some requests take long: a change of
 #: the rules judges all hosts, and a password takes a fifth of a second.
 THREADS = 8
+#: Answered without a thread: handing the request to one takes longer than the answer, which neither
+#: looks anything up nor waits for anybody.
+AT_ONCE = "/v1/challenges"
+#: Rounds of agents. SQLite takes one write at a time, so there they have one thread: more of them
+#: would only wait for each other, and with all of them everybody else.
+ROUNDS = "/v1/evidence"
+#: Who has this header may have to wait for keystone.
+_TOKEN_HEADER = "x-auth-token"  # noqa: S105
 #: Seconds a client has for the body of a request.
 BODY_SECONDS = 30.0
 #: Bytes of bodies a worker holds at one time.
@@ -55,18 +63,25 @@ class _Reply(NamedTuple):
 
 
 class Gateway:
-    """An RSGI application (the asynchronous interface of granian) around a WSGI application."""
+    """An RSGI application (the asynchronous interface of granian) around a WSGI application.
+
+    :param rounds_in_turn: whether rounds of agents come one after the other.
+    """
 
     def __init__(
         self,
         application: Any,
         *,
+        rounds_in_turn: bool = False,
         threads: int = THREADS,
         body_seconds: float = BODY_SECONDS,
         bodies_in_all: int = BODIES_IN_ALL,
     ) -> None:
         self._application = application
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="request")
+        self._rounds = self._threads
+        if rounds_in_turn:
+            self._rounds = ThreadPoolExecutor(1, thread_name_prefix="round")
         self._body_seconds = body_seconds
         self._room = bodies_in_all
 
@@ -75,7 +90,8 @@ class Gateway:
 
     def __rsgi_del__(self, loop: asyncio.AbstractEventLoop) -> None:
         """The worker ends."""
-        self._threads.shutdown(wait=True, cancel_futures=True)
+        for threads in (self._threads, self._rounds):
+            threads.shutdown(wait=True, cancel_futures=True)
 
     async def __rsgi__(self, scope: Any, protocol: Any) -> None:
         """Serve one request."""
@@ -109,9 +125,14 @@ class Gateway:
             body = b"".join(parts)
             if len(body) != length:
                 raise Problem("body-invalid", "the body has another length than was announced")
-            loop = asyncio.get_running_loop()
             environ = environment(scope, body)
-            return await loop.run_in_executor(self._threads, _call, application, environ)
+            if scope.path == AT_ONCE and _TOKEN_HEADER not in scope.headers:
+                return _call(application, environ)
+            threads = self._threads
+            if scope.path == ROUNDS and length <= SMALL_BODY:
+                threads = self._rounds
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(threads, _call, application, environ)
         finally:
             self._room += sum(map(len, parts))
 

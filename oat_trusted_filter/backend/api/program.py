@@ -148,7 +148,7 @@ def _load(
     service = make_service(settings, store, measures=Measures(counts))
     ek_authorities.warn(service)
     upkeep.start(service)
-    gateway = Gateway(make_application(service))
+    gateway = Gateway(make_application(service), rounds_in_turn=store.sqlite)
     if not listeners:
         return gateway
     return Doors(

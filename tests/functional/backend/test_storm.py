@@ -69,6 +69,8 @@ def milliseconds(moment):
     return round(datetime.datetime.fromisoformat(moment).timestamp() * 1000)
 
 
+# However many: each wait in it has an end of its own.
+@pytest.mark.timeout(0)
 def test_workers_that_are_killed_lose_nothing_they_acknowledged(
     backend, store, attesting, request
 ):
