@@ -340,6 +340,7 @@ def launched(host, value):
         bank[22] = (value * size)[:size]
 
 
+@pytest.mark.every_database
 def test_a_value_of_pcr_22_stands_for_a_place(place, operator, host):
     launched(host, b"\x01\x02")
     assert host.attest() == "trusted"
