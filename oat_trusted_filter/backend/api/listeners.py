@@ -107,9 +107,9 @@ class Doors:
     async def _keep(self, listener: Listener, serve: Serve) -> None:
         """Serve at a port as long as the worker lives; if that ends, begin again."""
         while not self._ending.is_set():
-            self._servers[listener] = server = self._server(listener, serve)
             reason = "it ended"
             try:
+                self._servers[listener] = server = self._server(listener, serve)
                 await server.serve()
             except Exception as error:
                 reason = str(error).partition("\n")[0]
