@@ -12,7 +12,7 @@
 """What relying parties are told, written once for each state of the database."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -82,6 +82,17 @@ class Since(NamedTuple):
     cursor: int
 
 
+class _Written(NamedTuple):
+    """What was written of all verdicts."""
+
+    place: Since
+    reader: TagReader
+    hosts: dict[tuple[str, str], bytes]
+    """By region and host, each in JSON."""
+    text: bytes
+    """All of them."""
+
+
 class Snapshots:
     """Answers for relying parties. Thread-safe.
 
@@ -96,7 +107,7 @@ class Snapshots:
         self._lease_ms = int(lease * 1000)
         self._latest_ms = int(lifetime * 1000)
         self._lock = threading.Lock()
-        self._written: dict[str | None, tuple[Since, bytes]] = {}
+        self._written: dict[str | None, _Written] = {}
 
     def settle(self, now: int) -> Outlook:
         """Let verdicts lapse, and tags begin and end, that are due; where the count stands then.
@@ -144,13 +155,9 @@ class Snapshots:
         elif since.cursor == outlook.cursor:
             hosts = b"[]"
         else:
-            with self._store.read() as connection:
-                hosts = self._write(snapshot.told(connection, since.cursor, region), now)
-                deleted = [
-                    Name(*name)
-                    for name in snapshot.deleted(connection, since.cursor)
-                    if region in (None, name[0])
-                ]
+            changed, gone = self._changes(since, region, self._tags.reader, now)
+            hosts = _listed(changed.values())
+            deleted = [Name(*name) for name in gone]
         return msgspec.json.encode(
             Snapshot(
                 epoch=outlook.epoch,
@@ -166,19 +173,48 @@ class Snapshots:
         )
 
     def _everything(self, outlook: Outlook, region: str | None, now: int) -> bytes:
-        place = Since(outlook.epoch, outlook.cursor)
+        place, reader = Since(outlook.epoch, outlook.cursor), self._tags.reader
         written = self._written.get(region)
-        if written is None or written[0] != place:
-            with self._lock:
-                written = self._written.get(region)
-                if written is None or written[0] != place:
-                    with self._store.read() as connection:
-                        told = snapshot.told(connection, None, region)
-                    written = (place, self._write(told, now))
-                    if len(self._written) >= _MOST_KEPT:
-                        self._written.clear()
-                    self._written[region] = written
-        return written[1]
+        if written is not None and written.place == place:
+            return written.text
+        with self._lock:
+            written = self._written.get(region)
+            if written is None or written.place != place:
+                written = self._brought_up(written, place, reader, region, now)
+                if len(self._written) >= _MOST_KEPT:
+                    self._written.clear()
+                self._written[region] = written
+        return written.text
+
+    def _brought_up(
+        self, before: _Written | None, place: Since, reader: TagReader, region: str | None, now: int
+    ) -> _Written:
+        """All verdicts; only those are written that have changed since."""
+        if (
+            before is None
+            or before.reader is not reader
+            or before.place.epoch != place.epoch
+            or before.place.cursor > place.cursor
+        ):
+            with self._store.read() as connection:
+                told = snapshot.told(connection, None, region)
+            hosts = _each(reader, told, now)
+        else:
+            # As a relying party does that has asked then and asks now.
+            changed, gone = self._changes(before.place, region, reader, now)
+            hosts = before.hosts | changed
+            for name in gone:
+                hosts.pop(name, None)
+        return _Written(place, reader, hosts, _listed(hosts.values()))
+
+    def _changes(
+        self, since: Since, region: str | None, reader: TagReader, now: int
+    ) -> tuple[dict[tuple[str, str], bytes], list[tuple[str, str]]]:
+        """The hosts that have changed, each in JSON, and the names that were given up."""
+        with self._store.read() as connection:
+            told = snapshot.told(connection, since.cursor, region)
+            gone = snapshot.deleted(connection, since.cursor)
+        return _each(reader, told, now), [name for name in gone if region in (None, name[0])]
 
     def _lapsing(self, now: int) -> list[Lapse]:
         """What ends in the lease; read after the verdicts, which may be newer than the outlook."""
@@ -197,14 +233,21 @@ class Snapshots:
             for item, tags_only in found
         ]
 
-    def _write(self, told: list[snapshot.Told], now: int) -> bytes:
-        reader = self._tags.reader
-        return msgspec.json.encode(
-            [
-                HostVerdict(*item[:6], _tags(reader, item, now), bool(item.software_tpm))
-                for item in told
-            ]
+
+def _each(
+    reader: TagReader, told: list[snapshot.Told], now: int
+) -> dict[tuple[str, str], bytes]:
+    write = msgspec.json.Encoder().encode
+    return {
+        (item.region, item.host): write(
+            HostVerdict(*item[:6], _tags(reader, item, now), bool(item.software_tpm))
         )
+        for item in told
+    }
+
+
+def _listed(hosts: Iterable[bytes]) -> bytes:
+    return b"[%s]" % b",".join(hosts)
 
 
 def _tags(reader: TagReader, told: snapshot.Told, now: int) -> Mapping[str, str]:

@@ -108,10 +108,15 @@ class Storm:
         self.kills += 1
 
         def replaced():
-            assert self.backend.running, self.backend.log[-2000:]
+            assert self.backend.running, self._complaints()
             return [pid for pid in self.backend.worker_pids() if pid not in workers and alive(pid)]
 
         return wait_for(replaced, PATIENCE, "another worker")[0]
+
+    def _complaints(self):
+        """The end of what the service has written, without what is as it should be."""
+        lines = self.backend.log.splitlines()
+        return "\n".join([line for line in lines if " INFO " not in line][-30:])
 
     # -- who takes part -----------------------------------------------------------------------
 

@@ -267,3 +267,49 @@ def test_regions_are_told_apart(place, pair):
         ("", "node-2", "trusted"),
         ("other", "node-1", "unknown"),
     }
+
+
+def test_a_kept_answer_that_is_brought_up_to_date_is_the_one_a_new_service_gives(
+    place, place_maker, pair
+):
+    """Only what has changed is written anew; of whatever kind the change is."""
+
+    def told(service, query=""):
+        answer = service.get(f"/v1/verdicts{query}")
+        assert answer["full"] is True
+        return sorted(answer["hosts"], key=lambda item: (item["region"], item["host"]))
+
+    def operate(method, path, body=None):
+        answer = place.call(method, path, body)
+        assert answer.status_code < 300, answer.text
+
+    first, second = pair
+
+    def flip():
+        second.boot("machine-a-loader")
+        assert second.attest() == "untrusted"
+
+    def come():
+        place.approved_host("node-3", region="north").attest()
+
+    def come_again():
+        place.approved_host(first.name).attest()
+
+    seen = [told(place)]
+    for change in (
+        flip,
+        come,
+        lambda: operate("POST", "/v1/tags", {"name": "rack", "values": ["r1"]}),
+        lambda: operate("PUT", "/v1/hosts/node-1/tags", {"tags": {"rack": "r1"}}),
+        lambda: operate("DELETE", "/v1/hosts/node-1"),
+        come_again,
+        lambda: place.clock.pass_by(NEVER / 1000),
+    ):
+        change()
+        for query in ("", "?region=north"):
+            now = told(place, query)
+            assert now == told(place_maker(), query)
+        seen.append(told(place))
+    assert [len(hosts) for hosts in seen] == [2, 2, 3, 3, 3, 2, 3, 3]
+    assert seen[4][0]["tags"] == {"rack": "r1"}
+    assert {host["reason"] for host in seen[-1]} == {"verdict-lapsed"}
