@@ -74,6 +74,7 @@ STATUS: Mapping[str, int] = {
     "banks-invalid": 400,
     "banks-changed": 409,
     "host-already-approved": 409,
+    "ek-already-approved": 409,
     "host-not-enrolled": 409,
     "enrolment-token-unknown": 404,
     "import-refused": 422,

@@ -129,7 +129,7 @@ ROUTES = (
     Route(
         "POST", "/v1/hosts", ADMIN, hosts.register,
         body=hosts.RegisterBody, reply=replies.HostDocument, status=201,
-        problems=("host-already-approved",), regional=True,
+        problems=("host-already-approved", "ek-already-approved"), regional=True,
     ),
     Route(
         "POST", "/v1/registrations", ADMIN, registrations.create,
@@ -153,12 +153,16 @@ ROUTES = (
     Route(
         "POST", "/v1/hosts/{name}/approve", ADMIN, hosts.approve,
         body=hosts.ApproveBody, reply=replies.HostDocument,
-        problems=(*_HOST, "host-already-approved", "host-not-enrolled"), regional=True,
+        problems=(
+            *_HOST, "host-already-approved", "ek-already-approved", "host-not-enrolled"
+        ),
+        regional=True,
     ),
     Route(
         "POST", "/v1/hosts/{name}/rebind", ADMIN, rebinding.rebind,
         body=rebinding.RebindBody, reply=replies.HostDocument,
-        problems=(*_HOST, "host-pending", "host-not-enrolled"), regional=True,
+        problems=(*_HOST, "host-pending", "ek-already-approved", "host-not-enrolled"),
+        regional=True,
     ),
     Route(
         "POST", "/v1/hosts/{name}/rename", ADMIN, rebinding.rename,

@@ -37,6 +37,12 @@ class NameTaken(Refused):
     code = "host-already-approved"
 
 
+class KeyTaken(Refused):
+    """The endorsement key is approved under another name: two names would be one machine."""
+
+    code = "ek-already-approved"
+
+
 class ReferenceSetExists(Refused):
     """There is a reference set of this name."""
 

@@ -27,6 +27,7 @@ from oat_trusted_filter.backend.store import audit, changes, verdicts
 from oat_trusted_filter.backend.store.errors import (
     BanksChanged,
     CertificateMissing,
+    KeyTaken,
     NameTaken,
     NotFound,
 )
@@ -220,6 +221,7 @@ def register(
     :param ek_fingerprint: or its hash.
     :param accept_expired: accept its certificate past its end.
     :raises NameTaken: another one is approved for the name.
+    :raises KeyTaken: this one waits, and is approved for another name.
     """
     lock(connection, region, host)
     known = named(connection, region, host)
@@ -247,11 +249,13 @@ def register(
 def approve(connection: Connection, host: Host) -> Host:
     """Let a pending binding stand for its name.
 
-    :raises NameTaken: another one is approved for the name.
+    :raises NameTaken: another endorsement key is approved for the name.
+    :raises KeyTaken: this endorsement key is approved for another name.
     """
     lock(connection, host.region, host.host)
     host = existing(connection, host.id)
     if host.state != APPROVED:
+        check_key(connection, host)
         try:
             with connection.begin_nested():
                 connection.execute(
@@ -310,7 +314,9 @@ def enrol(connection: Connection, candidate: Candidate, now: int) -> Host:
         # The counters of the TPM may have started anew with TPM2_Clear.
         cleared = verdicts.forget_tpm_state(connection, same.id, identity_changed=moved)
     renewed = existing(connection, same.id)
-    taken = any(item.state == APPROVED for item in known)
+    taken = any(item.state == APPROVED for item in known) or approved_names(
+        connection, candidate.ek_fingerprint
+    )
     if same.state == REGISTERED and not taken:
         renewed = approve(connection, renewed)
         audit_act(connection, audit.VERIFIER, "host.approve", renewed)
@@ -318,6 +324,19 @@ def enrol(connection: Connection, candidate: Candidate, now: int) -> Host:
         details = {"other_attestation_key": other_key}
         audit_act(connection, audit.VERIFIER, "host.renew", renewed, details)
     return renewed
+
+
+def check_key(connection: Connection, host: Host) -> None:
+    """See that the endorsement key of a binding is approved for no other name.
+
+    :raises KeyTaken: it is.
+    """
+    for name in approved_names(connection, host.ek_fingerprint):
+        if name != approved_name(host.region, host.host):
+            raise KeyTaken(
+                f"the endorsement key of host {host.host} is approved as {name}; oat host rename "
+                "gives a host another name"
+            )
 
 
 def check_certificate(known: Host, enrolled: Candidate | Host) -> None:

@@ -31,7 +31,9 @@ def rebind(connection: Connection, approved: Host, waiting: Host, now: int) -> H
     """Put the key that waits under a name in the place of the one that is approved for it.
 
     :param waiting: another binding of the same name; it goes up in the approved one.
+    :raises KeyTaken: its key is approved for another name.
     """
+    bindings.check_key(connection, waiting)
     _replace(connection, waiting)
     connection.execute(
         update(hosts)
