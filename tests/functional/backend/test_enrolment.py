@@ -109,6 +109,27 @@ def test_B2_another_tpm_under_an_approved_name_waits_apart(trusted, backend, tpm
     operator.call("DELETE", f"/v1/hosts/{evil.name}")
 
 
+def test_A12_one_tpm_does_not_stand_for_two_hosts(trusted, operator):
+    """Whoever has a good machine could let it answer for another one."""
+    other = trusted.named("node-without-a-good-boot")
+    assert other.enrol() == "pending"
+    other.fingerprint = trusted.fingerprint
+    answer = other.http.call(
+        "POST", f"/v1/hosts/{other.name}/approve", {"ek_fingerprint": other.fingerprint},
+        token=operator.backend.admin_token,
+    )  # fmt: skip
+    assert (answer.status, answer.code) == (409, "ek-already-approved")
+    assert trusted.name in answer.json["detail"]
+    assert other.round().code == "host-pending"
+    # Announced in advance it waits as well.
+    operator.call("DELETE", f"/v1/hosts/{other.name}")
+    body = {"host": other.name, "ek_fingerprint": other.fingerprint}
+    assert operator.call("POST", "/v1/hosts", body)["state"] == "registered"
+    assert other.enrol() == "pending"
+    operator.call("DELETE", f"/v1/hosts/{trusted.name}")
+    assert operator.approve(other)["state"] == "approved"
+
+
 def test_B3_a_squatter_does_not_keep_the_real_host_out(host, backend, tpms, operator):
     squatter = ComputeHost(backend, tpms[1], host.name)
     assert squatter.round().code == "host-pending"

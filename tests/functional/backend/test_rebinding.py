@@ -120,6 +120,19 @@ def test_a_host_that_waits_under_its_new_name_is_renamed_to_it(trusted, operator
     assert new.round().level == "trusted"
 
 
+def test_A12_the_key_of_one_host_does_not_replace_that_of_another(
+    trusted, backend, tpms, operator
+):
+    other = ComputeHost(backend, tpms[1])
+    other.enrol()
+    operator.approve(other)
+    assert trusted.named(other.name).enrol() == "pending"
+    body = {"ek_fingerprint": trusted.fingerprint}
+    path = f"/v1/hosts/{other.name}/rebind"
+    assert refused(operator, path, body) == (409, "ek-already-approved")
+    assert operator.show(trusted.name)["level"] == "trusted"
+
+
 def test_B2_nobody_is_renamed_to_a_name_that_is_taken(trusted, backend, tpms, operator):
     other = ComputeHost(backend, tpms[1])
     other.enrol()
