@@ -71,7 +71,7 @@ def http(backend):
 
 @pytest.fixture
 def operator(backend):
-    """An administrator; reference sets and hosts are gone after the test."""
+    """An administrator, whose reference sets are gone after the test."""
     made = Operator(backend)
     yield made
     made.forget()
