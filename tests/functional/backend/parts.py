@@ -115,12 +115,16 @@ class Operator:
         return self.call("GET", f"/v1/hosts/{name}")
 
     def approve(self, host):
-        """Approve a host by the key in its TPM, which was another host in the test before."""
+        """Approve a host by the key in its TPM."""
+        self.free(host)
+        body = {"ek_fingerprint": host.fingerprint}
+        return self.call("POST", f"/v1/hosts/{host.name}/approve", body)
+
+    def free(self, host):
+        """Its TPM was another host in the test before."""
         for other in self.call("GET", "/v1/hosts")["hosts"]:
             if other["ek_fingerprint"] == host.fingerprint and other["host"] != host.name:
                 self.call("DELETE", f"/v1/hosts/{other['host']}?region={other['region']}")
-        body = {"ek_fingerprint": host.fingerprint}
-        return self.call("POST", f"/v1/hosts/{host.name}/approve", body)
 
     def trust(self, *hosts, **fields):
         """Take the boots of these hosts as good; the name of the set."""

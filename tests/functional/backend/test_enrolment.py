@@ -148,6 +148,8 @@ def test_B3_a_squatter_does_not_keep_the_real_host_out(host, backend, tpms, oper
 def test_B3_of_two_approvals_at_once_exactly_one_wins(host, backend, tpms, operator):
     pair = [host, ComputeHost(backend, tpms[1], host.name)]
     assert [item.enrol() for item in pair] == ["pending", "pending"]
+    for item in pair:
+        operator.free(item)
     barrier = threading.Barrier(2)
     answers = []
 
