@@ -146,17 +146,18 @@ class Storm:
         return document["appraised_at"], document["level"]
 
     def _enrol(self, number, tpm):
-        body = {
-            "ek_public": b64(tpm.ek_public),
-            "ak_public": b64(tpm.ak.public),
-            "banks": IMPLEMENTED,
-        }
         operator = {"Authorization": f"Bearer {self.backend.admin_token}"}
         with _Line(self) as line:
             count = 0
             while not self._stop.is_set():
                 name = f"new-{number}-{count}"
-                while not self._activate(line, tpm, {"host": name, **body}):
+                body = {
+                    "host": name,
+                    "ek_public": b64(tpm.ek_public),
+                    "ak_public": b64(tpm.ak.public),
+                    "banks": IMPLEMENTED,
+                }
+                while not self._activate(line, tpm, body):
                     pass
                 self.heard.enrolled[name] = tpm.fingerprint
                 count += 1
@@ -166,6 +167,7 @@ class Storm:
                 status, answer = line.ask("POST", path, _json(chosen), **operator)
                 assert status == 200, answer
                 self.heard.approved.add(name)
+                tpm = PaperTpm()  # one stands for one name
 
     def _activate(self, line, tpm, body):
         """Whether an enrolment came to its end; otherwise its answer was lost and it was taken."""
