@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, delete, func, select, update
+from sqlalchemy import Connection, RowMapping, delete, func, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from oat_trusted_filter.backend.store import audit, changes, verdicts
@@ -181,9 +181,13 @@ def change(connection: Connection, number: int, **values: str | None) -> None:
 
 
 def approved_names(connection: Connection, ek_fingerprint: str) -> list[str]:
-    """Region and name of the hosts this endorsement key is approved for."""
+    """Region and name of the hosts this endorsement key is approved for.
+
+    :param ek_fingerprint: or its hash.
+    """
     query = select(hosts.c.approved_name).where(
-        hosts.c.ek_fingerprint == ek_fingerprint, hosts.c.approved_name.is_not(None)
+        or_(hosts.c.ek_fingerprint == ek_fingerprint, hosts.c.ek_hash == ek_fingerprint),
+        hosts.c.approved_name.is_not(None),
     )
     return list(connection.scalars(query))
 
@@ -221,7 +225,7 @@ def register(
     :param ek_fingerprint: or its hash.
     :param accept_expired: accept its certificate past its end.
     :raises NameTaken: another one is approved for the name.
-    :raises KeyTaken: this one waits, and is approved for another name.
+    :raises KeyTaken: this one is approved for another name.
     """
     lock(connection, region, host)
     known = named(connection, region, host)
@@ -235,6 +239,7 @@ def register(
             return existing(connection, item.id)
     if any(item.state == APPROVED for item in known):
         raise _taken(region, host)
+    check_key(connection, region, host, ek_fingerprint)
     return _added(
         connection,
         region=region,
@@ -255,7 +260,7 @@ def approve(connection: Connection, host: Host) -> Host:
     lock(connection, host.region, host.host)
     host = existing(connection, host.id)
     if host.state != APPROVED:
-        check_key(connection, host)
+        check_key(connection, host.region, host.host, host.ek_fingerprint)
         try:
             with connection.begin_nested():
                 connection.execute(
@@ -326,16 +331,17 @@ def enrol(connection: Connection, candidate: Candidate, now: int) -> Host:
     return renewed
 
 
-def check_key(connection: Connection, host: Host) -> None:
-    """See that the endorsement key of a binding is approved for no other name.
+def check_key(connection: Connection, region: str, name: str, ek_fingerprint: str) -> None:
+    """See that an endorsement key is approved for no other name.
 
+    :param ek_fingerprint: or its hash.
     :raises KeyTaken: it is.
     """
-    for name in approved_names(connection, host.ek_fingerprint):
-        if name != approved_name(host.region, host.host):
+    for taken in approved_names(connection, ek_fingerprint):
+        if taken != approved_name(region, name):
             raise KeyTaken(
-                f"the endorsement key of host {host.host} is approved as {name}; oat host rename "
-                "gives a host another name"
+                f"this endorsement key is approved as {taken.strip('/')}; oat host rename gives a "
+                "host another name"
             )
 
 

@@ -33,7 +33,7 @@ def rebind(connection: Connection, approved: Host, waiting: Host, now: int) -> H
     :param waiting: another binding of the same name; it goes up in the approved one.
     :raises KeyTaken: its key is approved for another name.
     """
-    bindings.check_key(connection, waiting)
+    bindings.check_key(connection, waiting.region, waiting.host, waiting.ek_fingerprint)
     _replace(connection, waiting)
     connection.execute(
         update(hosts)

@@ -91,10 +91,10 @@ class Cloud:
         headers = {"Authorization": f"Bearer {self.tokens[ADMIN]}"}
         return self.client.simulate_request(method, path, json=body, headers=headers)
 
-    def host(self, name, *, region="", approved=True):
-        """A host with its own key."""
+    def host(self, name, *, region="", approved=True, fingerprint=None):
+        """A host, with its own key if nothing is said of it."""
         host = AttestingHost(self, name, region=region)
-        host.fingerprint = hashlib.sha256(host.key.public).hexdigest()
+        host.fingerprint = fingerprint or hashlib.sha256(host.key.public).hexdigest()
         candidate = candidate_of(host, ek_fingerprint=host.fingerprint)
 
         def work(connection):
@@ -110,7 +110,9 @@ class Cloud:
         good.attest()
         body = {"name": "good", "from_hosts": ["trusted-1"]}
         assert self.call("POST", "/v1/reference-sets", body).status_code == 201
-        self.host("silent-1")
+        silent = self.host("silent-1")
+        for name in ("double-1", "rival-1"):
+            self.host(name, approved=False, fingerprint=silent.fingerprint)
         pending = self.host("pending-1", approved=False)
         waiting = self.host("trusted-1", approved=False)
         rivals = [self.host("rival-1", approved=False) for _ in range(2)]
@@ -141,6 +143,7 @@ class Cloud:
             "FINGERPRINT_RIVAL": rivals[0].fingerprint,
             "FINGERPRINT_OTHER_RIVAL": rivals[1].fingerprint,
             "FINGERPRINT_TRUSTED": good.fingerprint,
+            "FINGERPRINT_SILENT": silent.fingerprint,
             "ENROLMENT": {
                 "host": "new-1", "ek_public": b64(endorsement_public()),
                 "ak_public": b64(SigningKey.ecc().public), "banks": ["sha256"],
