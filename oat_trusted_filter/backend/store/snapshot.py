@@ -51,6 +51,14 @@ class Told(NamedTuple):
     software_tpm: bool | None
 
 
+class Level(NamedTuple):
+    """The least there is to say of a host."""
+
+    region: str
+    host: str
+    level: str
+
+
 class Lapsing(NamedTuple):
     """A host whose verdict, or whose tags, end soon."""
 
@@ -82,6 +90,9 @@ _TOLD = (
     .join_from(verdicts, hosts, verdicts.c.host_id == hosts.c.id)
     .outerjoin(tag_records, HAS_RECORD)
 )
+_LEVELS = select(hosts.c.region, hosts.c.host, verdicts.c.level).join_from(
+    verdicts, hosts, verdicts.c.host_id == hosts.c.id
+)
 _LAPSING = select(hosts.c.region, hosts.c.host, verdicts.c.deadline).join_from(
     verdicts, hosts, verdicts.c.host_id == hosts.c.id
 )
@@ -108,6 +119,11 @@ def told(
         query = query.where(hosts.c.region == region)
     # Rows have the fields of the record; copying ten thousand of them takes as long as the rest.
     return cast(list[Told], connection.execute(query).fetchall())
+
+
+def levels(connection: Connection) -> list[Level]:
+    """The levels of all hosts."""
+    return [Level._make(row) for row in connection.execute(_LEVELS)]
 
 
 def deleted(connection: Connection, since: int) -> list[tuple[str, str]]:

@@ -14,34 +14,24 @@
 import threading
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from oat_trusted_filter.backend.api.proxy import address_of
 from oat_trusted_filter.backend.store import snapshot
 from oat_trusted_filter.backend.store.engine import Store
-from oat_trusted_filter.backend.store.snapshot import Outlook, Told
-
-
-class NamedHost(NamedTuple):
-    """A host that is approved, and what is thought of it."""
-
-    region: str
-    host: str
-    level: str
+from oat_trusted_filter.backend.store.snapshot import Level, Outlook
 
 
 class Names:
     """The hosts of one state of the database."""
 
-    def __init__(self, told: Iterable[Told]) -> None:
-        self._exact: dict[str, list[NamedHost]] = defaultdict(list)
-        self._labels: dict[str, list[NamedHost]] = defaultdict(list)
-        for item in told:
-            known = NamedHost(item.region, item.host, item.level)
+    def __init__(self, levels: Iterable[Level]) -> None:
+        self._exact: dict[str, list[Level]] = defaultdict(list)
+        self._labels: dict[str, list[Level]] = defaultdict(list)
+        for known in levels:
             self._exact[known.host].append(known)
             self._labels[known.host.partition(".")[0]].append(known)
 
-    def find(self, name: str, region: str | None = None) -> NamedHost | None:
+    def find(self, name: str, region: str | None = None) -> Level | None:
         """The host of this name, or the only one it can mean; None: there is none.
 
         One side may know the short name and the other the full one, as long as no other host begins
@@ -58,7 +48,7 @@ class Names:
         return found[0] if len(found) == 1 else None
 
 
-def _of(region: str | None, hosts: Iterable[NamedHost]) -> list[NamedHost]:
+def _of(region: str | None, hosts: Iterable[Level]) -> list[Level]:
     return [item for item in hosts if region in (None, item.region)]
 
 
@@ -79,6 +69,6 @@ class NameBook:
                 known = self._known
                 if known is None or known[0] != place:
                     with self._store.read() as connection:
-                        known = (place, Names(snapshot.told(connection)))
+                        known = (place, Names(snapshot.levels(connection)))
                     self._known = known
         return known[1]
