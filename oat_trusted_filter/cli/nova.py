@@ -19,8 +19,6 @@ from urllib.parse import quote
 
 from keystoneauth1 import exceptions
 from keystoneauth1.adapter import Adapter
-from openstack.config import OpenStackConfig
-from openstack.exceptions import ConfigException
 
 from oat_trusted_filter.cli.errors import Refused, Unreachable, UsageError
 from oat_trusted_filter.cli.text import printable
@@ -43,6 +41,10 @@ class Nova:
 
         :raises UsageError: it names none, or not completely.
         """
+        # It takes longer to load than all the rest, and few commands talk to Nova.
+        from openstack.config import OpenStackConfig  # noqa: PLC0415
+        from openstack.exceptions import ConfigException  # noqa: PLC0415
+
         try:
             cloud = OpenStackConfig().get_one()
             return cls(
