@@ -130,7 +130,7 @@ class StoredCredentials(_Programs):
             name, colon, password = base64.b64decode(value, validate=True).decode().partition(":")
         except (binascii.Error, ValueError):
             return None
-        if not colon:
+        if not colon or "\0" in name:  # not every database can look for that
             return None
         with self._store.read() as connection:
             person = credentials.user(connection, name)

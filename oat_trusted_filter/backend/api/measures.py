@@ -15,12 +15,11 @@ Counts are kept by every worker in files of one folder and added up when somebod
 worker answers. What is in the database is read from there at that moment.
 """
 
-import datetime
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
-from cryptography import x509
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest, values
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -29,6 +28,15 @@ from oat_trusted_filter.backend.store.figures import Figures
 
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 _FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+
+
+class End(NamedTuple):
+    """When something ends."""
+
+    what: str
+    name: str
+    moment: int
+    """Milliseconds since 1970."""
 
 
 class Measures:
@@ -56,11 +64,10 @@ class Measures:
             registry=self._registry,
         )  # fmt: skip
 
-    def written(self, figures: Figures, certificates: Iterable[Path], now: int) -> bytes:
+    def written(self, figures: Figures, ends: Iterable[End], now: int) -> bytes:
         """Everything in the text format of Prometheus.
 
         :param figures: what the database says.
-        :param certificates: files of which the first certificate is watched.
         :param now: milliseconds since 1970.
         """
         registry = self._registry
@@ -68,16 +75,16 @@ class Measures:
             registry = CollectorRegistry()
             MultiProcessCollector(registry, path=str(self._folder))  # type: ignore[no-untyped-call]
         of_database = CollectorRegistry()
-        of_database.register(_Stored(figures, tuple(certificates), now))
+        of_database.register(_Stored(figures, tuple(ends), now))
         return generate_latest(registry) + generate_latest(of_database)
 
 
 class _Stored:
-    """What the database and the files say at one moment."""
+    """What is known at one moment."""
 
-    def __init__(self, figures: Figures, certificates: tuple[Path, ...], now: int) -> None:
+    def __init__(self, figures: Figures, ends: tuple[End, ...], now: int) -> None:
         self._figures = figures
-        self._certificates = certificates
+        self._ends = ends
         self._now = now
 
     def collect(self) -> Iterable[Metric]:
@@ -106,17 +113,6 @@ class _Stored:
         ends = GaugeMetricFamily(
             "oat_expires_seconds", "Seconds until something ends.", labels=["what", "name"]
         )
-        for name, moment in figures.tokens.items():
-            ends.add_metric(["token", name], (moment - self._now) / 1000)
-        for path in self._certificates:
-            end = _end_of(path)
-            if end is not None:
-                ends.add_metric(["certificate", path.name], end.timestamp() - self._now / 1000)
+        for end in self._ends:
+            ends.add_metric([end.what, end.name], (end.moment - self._now) / 1000)
         yield ends
-
-
-def _end_of(path: Path) -> datetime.datetime | None:
-    try:
-        return x509.load_pem_x509_certificate(path.read_bytes()).not_valid_after_utc
-    except (OSError, ValueError):
-        return None

@@ -11,10 +11,19 @@
 # under the License.
 """``/metrics``: figures for Prometheus."""
 
-import falcon
+from collections.abc import Iterator
+from pathlib import Path
 
+import falcon
+from cryptography import x509
+from sqlalchemy import Connection
+
+from oat_trusted_filter.backend.api.measures import End
+from oat_trusted_filter.backend.api.rules import milliseconds
 from oat_trusted_filter.backend.api.service import Service
+from oat_trusted_filter.backend.enrolment.certificate import authority
 from oat_trusted_filter.backend.store import figures
+from oat_trusted_filter.backend.store.figures import Figures
 
 _TEXT = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -25,8 +34,32 @@ def show(service: Service, req: falcon.Request, resp: falcon.Response) -> None:
     service.snapshots.settle(now)
     with service.store.read() as connection:
         found = figures.read(connection)
-    settings = service.settings
-    files = dict.fromkeys((settings.tls_certificate, settings.state_dir / "ca.pem"))
+        ends = list(_ends(service, found, connection))
     resp.content_type = _TEXT
     resp.set_header("Cache-Control", "no-store")
-    resp.data = service.measures.written(found, files, now)
+    resp.data = service.measures.written(found, ends, now)
+
+
+def _ends(service: Service, found: Figures, connection: Connection) -> Iterator[End]:
+    for name, moment in found.tokens.items():
+        yield End("token", name, moment)
+    if found.tags is not None:
+        yield End("tags", "", found.tags)
+    for reference in service.rules.now(connection).reference_sets:
+        if reference.valid_until is not None:
+            yield End("reference-set", reference.name, milliseconds(reference.valid_until))
+    for known in map(authority, service.ek_authorities):
+        yield End("ek-authority", known.subject, milliseconds(known.valid_until))
+    settings = service.settings
+    for path in dict.fromkeys((settings.tls_certificate, settings.state_dir / "ca.pem")):
+        end = _end_of(path)
+        if end is not None:
+            yield End("certificate", path.name, end)
+
+
+def _end_of(path: Path) -> int | None:
+    try:
+        certificate = x509.load_pem_x509_certificate(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return milliseconds(certificate.not_valid_after_utc)

@@ -38,7 +38,13 @@ from oat_trusted_filter.backend.api.listeners import CONNECTIONS, Doors, Listene
 from oat_trusted_filter.backend.api.measures import Measures
 from oat_trusted_filter.backend.api.readiness import announce_when_serving
 from oat_trusted_filter.backend.api.service import make_service
-from oat_trusted_filter.backend.program import EXIT_OK, fail, open_store, parse_configuration
+from oat_trusted_filter.backend.program import (
+    EXIT_FAILED,
+    EXIT_OK,
+    fail,
+    open_store,
+    parse_configuration,
+)
 from oat_trusted_filter.backend.settings import Settings, StartError, is_loopback
 from oat_trusted_filter.backend.store import changes
 from oat_trusted_filter.backend.store.engine import Store
@@ -138,9 +144,19 @@ def _load(
     :param address: what the service listens on since it was started.
     :param listeners: where it listens beside that.
     :param counts: where all workers keep what they measure.
-    :raises StartError: with what does not fit.
+    :raises SystemExit: the configuration or a file has changed, and does not fit any more.
     """
     _end_with(parent)
+    try:
+        return _made(argv, address, listeners, counts)
+    except StartError as error:
+        LOG.error("%s [%s]", " ".join(str(error).split()), error.code)
+        raise SystemExit(EXIT_FAILED) from error
+
+
+def _made(
+    argv: list[str], address: str, listeners: Sequence[Listener], counts: Path
+) -> Gateway | Doors:
     conf = parse_configuration(argv, PROG, description=_DESCRIPTION)
     settings = Settings.from_conf(conf)
     _check_served(settings, [address, *(listener.host for listener in listeners)])

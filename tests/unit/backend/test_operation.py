@@ -81,6 +81,20 @@ def test_figures_say_what_ends_and_who_is_silent(place):
     assert ("oat_expires_seconds", "token", "x") in found
 
 
+def test_figures_say_when_reference_sets_and_tags_end(place):
+    host = place.approved_host("node-1")
+    host.attest()
+    end = "2035-01-01T00:00:00Z"
+    body = {"name": "good", "from_hosts": ["node-1"], "valid_until": end}
+    assert place.call("POST", "/v1/reference-sets", body).status_code == 201
+    assert place.call("POST", "/v1/tags", {"name": "rack", "values": ["7"]}).status_code == 201
+    body = {"tags": {"rack": "7"}, "valid_until": end}
+    assert place.call("PUT", "/v1/hosts/node-1/tags", body).status_code == 200
+    found = metrics(place)
+    seconds = found["oat_expires_seconds", "good", "reference-set"]
+    assert found["oat_expires_seconds", "", "tags"] == seconds > 0
+
+
 def test_workers_add_up_what_they_count(place, tmp_path, monkeypatch):
     monkeypatch.setattr(values, "ValueClass", values.ValueClass)
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "")

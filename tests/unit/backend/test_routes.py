@@ -91,7 +91,8 @@ def test_C1_without_a_credential(guarded, route):
     "authorization",
     [
         "Bearer wrong", "Bearer ", "Bearer", "bearer x, Bearer y", "Token abc", "Basic", "Basic !!",
-        "Basic YWRtaW4=", basic("admin", "wrong"), basic("", ""), "Bearer " + "x" * 5000, "\t",
+        "Basic YWRtaW4=", basic("admin", "wrong"), basic("", ""), basic("ad\0min", "x"),
+        "Bearer " + "x" * 5000, "\t",
         "Bearer é", basic("node-1", "challenge"), "Basic " + "x" * 5000,
     ],
 )  # fmt: skip
