@@ -17,9 +17,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
-
-import jwt
+from typing import TYPE_CHECKING, Any
 
 from oat_trusted_filter import trail
 from oat_trusted_filter.cli.arguments import add_region
@@ -29,6 +27,9 @@ from oat_trusted_filter.cli.errors import Refused, UsageError
 from oat_trusted_filter.cli.output import Column, Record, RecordLister
 from oat_trusted_filter.cli.paging import positive
 from oat_trusted_filter.trail import HEAD_TYPE, Head, Row
+
+if TYPE_CHECKING:
+    import jwt
 
 _PAGE = 1000
 _KEYS = "/.well-known/jwks.json"
@@ -189,7 +190,9 @@ def _read(name: str) -> tuple[list[Row], list[str]]:
     return rows, tokens
 
 
-def _keys(backend: Backend, name: str | None) -> jwt.PyJWKSet:
+def _keys(backend: Backend, name: str | None) -> "jwt.PyJWKSet":
+    import jwt  # noqa: PLC0415  every other command would load it as well
+
     try:
         if name is None:
             return jwt.PyJWKSet.from_dict(dict(backend.get(_KEYS)))
@@ -200,11 +203,13 @@ def _keys(backend: Backend, name: str | None) -> jwt.PyJWKSet:
         raise UsageError(f"{name or _KEYS}: no JWK set: {error}") from error
 
 
-def _head(token: str, keys: jwt.PyJWKSet) -> Head:
+def _head(token: str, keys: "jwt.PyJWKSet") -> Head:
     """What a signed head says.
 
     :raises Refused: ``audit-head-invalid``.
     """
+    import jwt  # noqa: PLC0415  see above
+
     try:
         header = jwt.get_unverified_header(token)
         if header.get("typ") != HEAD_TYPE:
