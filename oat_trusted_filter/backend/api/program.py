@@ -100,6 +100,9 @@ def run(argv: Sequence[str]) -> int:
     listening = [address, *(listener.host for listener in listeners)]
     server.on_startup(lambda: signal.signal(signal.SIGHUP, _reloader(server, argv, listening)))
     server.on_shutdown(notify.stopping)
+    # A worker that is told to end before it has handlers of its own would call those of this
+    # process, which do nothing there, and would be waited for in vain.
+    os.register_at_fork(after_in_child=_end_when_told)
     # Setting up the log of the server has taken the handlers of ours away.
     logging.setup(conf, PROG)
     with tempfile.TemporaryDirectory(prefix="oat-metrics-") as counts:
@@ -195,11 +198,15 @@ def _connections(listeners: int) -> int:
     return _CONNECTIONS if soft < 0 else max(min(_CONNECTIONS, soft - others), 1)
 
 
+def _end_when_told() -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def _end_with(parent: int) -> None:
     """Let the kernel end this worker if the main process is killed.
 
-    With a signal that cannot be missed: until the server has set its own handlers, this process has
-    those of the main process.
+    With a signal that the server in it cannot handle and take its time over.
     """
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:

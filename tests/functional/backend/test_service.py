@@ -166,6 +166,13 @@ def test_it_says_one_line_at_the_start_and_one_at_the_end(ready):
     assert ready.log.splitlines()[-1].endswith("stopped")
 
 
+def test_workers_that_are_only_beginning_end_at_once(ready):
+    for _ in range(3):
+        ready.restart()  # it serves as soon as one of them does
+    ready.stop()
+    assert "refused to gracefully stop" not in ready.log
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_and_all_its_workers(ready, number):
     ready.start()
