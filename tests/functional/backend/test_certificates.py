@@ -93,6 +93,7 @@ class Newcomer:
     def __init__(self, backend, tpm):
         self.name = f"paper-{next(_numbers)}"
         self.tpm = tpm
+        self.fingerprint = tpm.fingerprint
         self.http = Http(backend)
 
     def begin(self, certificate, intermediates=(), **fields):
@@ -258,6 +259,7 @@ def test_B10_a_software_tpm_while_they_are_not_allowed(host, operator, root, tpm
     assert host.enrol(ek_certificate(root, tpm.ek, manufacturer=IBM, **VALID)) == "ek-software-tpm"
     assert operator.hosts(host.name) == []
     # Nor does a token or an operator's announcement help it in.
+    operator.free(host)
     operator.call("POST", "/v1/hosts", {"host": host.name, "ek_fingerprint": tpm.fingerprint})
     assert host.enrol(ek_certificate(root, tpm.ek, manufacturer=IBM, **VALID)) == "ek-software-tpm"
     assert operator.show(host.name)["state"] == "registered"
@@ -271,6 +273,7 @@ def test_an_announced_hash_of_the_key_alone_is_enough(host, operator, root, tpm)
     digest = hashes.Hash(hashes.SHA256())
     digest.update(tpm.ek.public_key().public_bytes(Encoding.DER, PublicFormat.PKCS1))
     body = {"host": host.name, "ek_fingerprint": digest.finalize().hex()}
+    operator.free(host)
     assert operator.call("POST", "/v1/hosts", body)["state"] == "registered"
     assert host.enrol(ek_certificate(root, tpm.ek, **VALID)) == "approved"
     (shown,) = operator.hosts(host.name)

@@ -11,6 +11,7 @@
 # under the License.
 """Whether anybody is asked if the service answers."""
 
+import os
 import socket
 import subprocess
 
@@ -22,15 +23,15 @@ from oat_trusted_filter.backend.api import readiness
 @pytest.fixture
 def started(monkeypatch):
     """The processes that were started."""
-    commands = []
+    processes = []
 
     class Recorded(subprocess.Popen):
-        def __init__(self, args, *more, **options):
-            commands.append(args)
-            super().__init__(args, *more, **options)
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options)
+            processes.append(self)
 
     monkeypatch.setattr(subprocess, "Popen", Recorded)
-    return commands
+    return processes
 
 
 def test_nobody_is_asked_if_no_service_manager_waits(started, monkeypatch):
@@ -39,10 +40,20 @@ def test_nobody_is_asked_if_no_service_manager_waits(started, monkeypatch):
     assert started == []
 
 
-def test_a_process_of_its_own_asks(started):
-    """A worker that is forked while a thread is in OpenSSL would wait for its locks for ever."""
+def test_a_process_of_its_own_asks_and_is_there_before_any_worker(started, monkeypatch):
+    """What a thread holds while a worker is forked, the worker keeps for ever."""
+    monkeypatch.setenv("NOTIFY_SOCKET", "/nowhere")
     with socket.create_server(("127.0.0.1", 0)) as server:
         host, port = server.getsockname()
-    assert not readiness._answers(host, port)
-    ((*_, asked, number),) = started
-    assert (asked, number) == (host, str(port))
+    readiness.announce_when_serving(host, port)
+    (probe,) = started
+    try:
+        assert probe.args[-3:] == [host, str(port), str(os.getpid())]
+        assert probe.poll() is None
+    finally:
+        probe.kill()
+        probe.wait(10)
+
+
+def test_nobody_is_asked_any_more_if_the_service_has_ended():
+    assert not readiness._wait("127.0.0.1", 9, service=os.getpid())
