@@ -54,6 +54,8 @@ _SQLSTATE_AGAIN = frozenset({"40001", "40P01"})
 _USED = "used"
 _POOL: dict[str, Any] = {
     "pool_size": _KEPT_CONNECTIONS,
+    # The one that was used last knows most of what is asked for again.
+    "pool_use_lifo": True,
     # Whoever has a connection ends his transaction, so there is nothing left to take back.
     "pool_reset_on_return": None,
     # Parameters stay out of error messages, for these go to logs.

@@ -13,7 +13,7 @@
 
 from typing import NamedTuple, cast
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Column, Connection, ScalarSelect, func, select
 
 from oat_trusted_filter.backend.store.tables import (
     deletions,
@@ -67,13 +67,20 @@ class Lapsing(NamedTuple):
     deadline: int
 
 
+
+
+def _first(moment: Column[int]) -> ScalarSelect[int]:
+    # NULLs are the first in an index: without the condition SQLite reads through all of them.
+    return select(func.min(moment)).where(moment.is_not(None)).scalar_subquery()
+
+
 _OUTLOOK = select(
     state.c.epoch,
     state.c.cursor,
-    select(func.min(verdicts.c.deadline)).scalar_subquery(),
+    _first(verdicts.c.deadline),
     select(func.max(verdicts.c.deadline)).scalar_subquery(),
-    select(func.min(tag_records.c.starts_at)).scalar_subquery(),
-    select(func.min(tag_records.c.ends_at)).scalar_subquery(),
+    _first(tag_records.c.starts_at),
+    _first(tag_records.c.ends_at),
 )
 _TOLD = (
     select(
