@@ -183,15 +183,14 @@ def _against(
                 "host-already-registered",
                 f"host {item.host} is registered with another endorsement key; delete that first",
             )
+    if same is None or same.state == PENDING:
         if holder is not None:
             yield (
                 "ek-already-approved",
                 f"this endorsement key is approved as {holder.host}; oat host rename gives a host "
                 "another name",
             )
-    elif same.state != PENDING and (
-        item.policy not in (None, same.policy) or item.labels not in (None, same.labels)
-    ):
+    elif item.policy not in (None, same.policy) or item.labels not in (None, same.labels):
         yield (
             "host-differs",
             f"host {item.host} is {same.state} already, with another policy or other labels",

@@ -138,6 +138,17 @@ def test_what_contradicts_itself_or_what_is_known(place):
     assert set(everything(place)) == {"node-1", "node-2"}
 
 
+def test_A12_a_key_that_waits_under_a_second_name_is_not_approved_by_a_list(place):
+    send(place, entry(1))
+    assert enrol(place, 1).state == "approved"
+    assert enrol(place, 1, host="node-9").state == "pending"
+    listed = entry(1, host="node-9")
+    assert errors(send(place, entry(2), listed)) == [(1, "ek-already-approved")]
+    assert errors(send(place, listed, dry_run=True)) == [(0, "ek-already-approved")]
+    states = {name: item["state"] for name, item in everything(place).items()}
+    assert states == {"node-1": "approved", "node-9": "pending"}
+
+
 def test_an_expired_certificate_can_be_accepted_later(place):
     send(place, entry(1))
     assert send(place, entry(1, accept_expired=True)).json["unchanged"] == 1
