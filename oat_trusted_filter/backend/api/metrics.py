@@ -24,6 +24,7 @@ from oat_trusted_filter.backend.api.service import Service
 from oat_trusted_filter.backend.enrolment.certificate import authority
 from oat_trusted_filter.backend.store import figures
 from oat_trusted_filter.backend.store.figures import Figures
+from oat_trusted_filter.backend.store.snapshot import Outlook
 
 _TEXT = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -31,20 +32,22 @@ _TEXT = "text/plain; version=0.0.4; charset=utf-8"
 def show(service: Service, req: falcon.Request, resp: falcon.Response) -> None:
     """Hosts by verdict, how long requests take, refusals by code, and what ends when."""
     now = service.clock()
-    service.snapshots.settle(now)
+    outlook = service.snapshots.settle(now)
     with service.store.read() as connection:
         found = figures.read(connection)
-        ends = list(_ends(service, found, connection))
+        ends = list(_ends(service, found, outlook, connection))
     resp.content_type = _TEXT
     resp.set_header("Cache-Control", "no-store")
     resp.data = service.measures.written(found, ends, now)
 
 
-def _ends(service: Service, found: Figures, connection: Connection) -> Iterator[End]:
+def _ends(
+    service: Service, found: Figures, outlook: Outlook, connection: Connection
+) -> Iterator[End]:
     for name, moment in found.tokens.items():
         yield End("token", name, moment)
-    if found.tags is not None:
-        yield End("tags", "", found.tags)
+    if outlook.first_tags_end is not None:
+        yield End("tags", "", outlook.first_tags_end)
     for reference in service.rules.now(connection).reference_sets:
         if reference.valid_until is not None:
             yield End("reference-set", reference.name, milliseconds(reference.valid_until))

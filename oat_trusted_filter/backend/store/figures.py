@@ -18,7 +18,7 @@ from sqlalchemy import Connection, func, select
 
 from oat_trusted_filter.backend.store import enforcers
 from oat_trusted_filter.backend.store.enforcers import Enforcer
-from oat_trusted_filter.backend.store.tables import hosts, tag_records, tokens, verdicts
+from oat_trusted_filter.backend.store.tables import hosts, tokens, verdicts
 
 
 class Figures(NamedTuple):
@@ -33,8 +33,6 @@ class Figures(NamedTuple):
     enforcers: list[Enforcer]
     tokens: Mapping[str, int]
     """When tokens end, of those that do."""
-    tags: int | None
-    """When the next tags of a host end."""
 
 
 def read(connection: Connection) -> Figures:
@@ -52,5 +50,4 @@ def read(connection: Connection) -> Figures:
         connection.scalar(select(func.min(verdicts.c.appraised_at)).where(running)),
         enforcers.everything(connection),
         {row.name: row.expires_at for row in connection.execute(ending)},
-        connection.scalar(select(func.min(tag_records.c.ends_at))),
     )

@@ -184,6 +184,12 @@ def place_maker(tmp_path, store):
 
 
 @pytest.fixture
+def operator(place_maker):
+    """Another service on the same database, where everybody may do everything."""
+    return place_maker()
+
+
+@pytest.fixture
 def place(place_maker):
     """A service with the default options, where everybody may do everything."""
     return place_maker()

@@ -43,12 +43,6 @@ def place(place_maker):
 
 
 @pytest.fixture
-def operator(place_maker):
-    """The same database, where everybody may do everything."""
-    return place_maker()
-
-
-@pytest.fixture
 def hosts(operator):
     """A trusted and an untrusted host, one that is silent, and one that only waits."""
     good = operator.approved_host("good.example.org", boot="machine-a")

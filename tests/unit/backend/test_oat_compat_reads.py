@@ -36,12 +36,6 @@ def place(place_maker):
 
 
 @pytest.fixture
-def operator(place_maker):
-    """The same database, where everybody may do everything."""
-    return place_maker()
-
-
-@pytest.fixture
 def host(operator):
     """A host that is trusted."""
     host = operator.approved_host("node-1.example.org")

@@ -37,12 +37,6 @@ def place(place_maker):
     return place_maker(auth_strategy="http_basic", oat_compat=compat)
 
 
-@pytest.fixture
-def operator(place_maker):
-    """The same database, where everybody may do everything."""
-    return place_maker()
-
-
 def send(place, method, path, body=None, query="", address=OPERATOR, **headers):
     headers = JSON | {name.replace("_", "-"): value for name, value in headers.items()}
     return place.client.simulate_request(
