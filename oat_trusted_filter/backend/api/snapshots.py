@@ -12,7 +12,7 @@
 """What relying parties are told, written once for each state of the database."""
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -71,8 +71,8 @@ class Snapshot(msgspec.Struct):
     lease: float
     full: bool
     hosts: msgspec.Raw
-    deleted: list[Name]
-    lapsing: list[Lapse]
+    deleted: Sequence[Name]
+    lapsing: Sequence[Lapse]
 
 
 class Since(NamedTuple):
@@ -89,8 +89,8 @@ class _Written(NamedTuple):
     reader: TagReader
     hosts: dict[tuple[str, str], bytes]
     """By region and host, each in JSON."""
-    text: bytes
-    """All of them."""
+    answer: bytes
+    """With all of them, if nothing ends in the lease: large, and asked for again and again."""
 
 
 class Snapshots:
@@ -149,34 +149,43 @@ class Snapshots:
         known = (
             since is not None and since.epoch == outlook.epoch and since.cursor <= outlook.cursor
         )  # fmt: skip
-        deleted: list[Name] = []
         if since is None or not known:
-            hosts = self._everything(outlook, region, now)
-        elif since.cursor == outlook.cursor:
-            hosts = b"[]"
-        else:
+            written = self._everything(outlook, region, now)
+            lapsing = self._lapsing(region, now)
+            if not lapsing:
+                return written.answer
+            return self._text(outlook, written.hosts.values(), lapsing=lapsing)
+        changed: dict[tuple[str, str], bytes] = {}
+        gone: list[tuple[str, str]] = []
+        if since.cursor != outlook.cursor:
             changed, gone = self._changes(since, region, self._tags.reader, now)
-            hosts = _listed(changed.values())
-            deleted = [Name(*name) for name in gone]
-        return msgspec.json.encode(
-            Snapshot(
-                epoch=outlook.epoch,
-                cursor=outlook.cursor,
-                lease=self.lease,
-                full=not known,
-                hosts=msgspec.Raw(hosts),
-                deleted=deleted,
-                lapsing=[
-                    item for item in self._lapsing(now) if region in (None, item.region)
-                ],
-            )
+        return self._text(
+            outlook,
+            changed.values(),
+            full=False,
+            deleted=[Name(*name) for name in gone],
+            lapsing=self._lapsing(region, now),
         )
 
-    def _everything(self, outlook: Outlook, region: str | None, now: int) -> bytes:
+    def _text(
+        self,
+        outlook: Outlook | Since,
+        hosts: Iterable[bytes],
+        *,
+        full: bool = True,
+        deleted: Sequence[Name] = (),
+        lapsing: Sequence[Lapse] = (),
+    ) -> bytes:
+        listed = msgspec.Raw(b"[%s]" % b",".join(hosts))
+        return msgspec.json.encode(
+            Snapshot(outlook.epoch, outlook.cursor, self.lease, full, listed, deleted, lapsing)
+        )
+
+    def _everything(self, outlook: Outlook, region: str | None, now: int) -> _Written:
         place, reader = Since(outlook.epoch, outlook.cursor), self._tags.reader
         written = self._written.get(region)
         if written is not None and written.place == place:
-            return written.text
+            return written
         with self._lock:
             written = self._written.get(region)
             if written is None or written.place != place:
@@ -184,7 +193,7 @@ class Snapshots:
                 if len(self._written) >= _MOST_KEPT:
                     self._written.clear()
                 self._written[region] = written
-        return written.text
+        return written
 
     def _brought_up(
         self, before: _Written | None, place: Since, reader: TagReader, region: str | None, now: int
@@ -205,7 +214,7 @@ class Snapshots:
             hosts = before.hosts | changed
             for name in gone:
                 hosts.pop(name, None)
-        return _Written(place, reader, hosts, _listed(hosts.values()))
+        return _Written(place, reader, hosts, self._text(place, hosts.values()))
 
     def _changes(
         self, since: Since, region: str | None, reader: TagReader, now: int
@@ -216,7 +225,7 @@ class Snapshots:
             gone = snapshot.deleted(connection, since.cursor)
         return _each(reader, told, now), [name for name in gone if region in (None, name[0])]
 
-    def _lapsing(self, now: int) -> list[Lapse]:
+    def _lapsing(self, region: str | None, now: int) -> list[Lapse]:
         """What ends in the lease; read after the verdicts, which may be newer than the outlook."""
         before = now + self._lease_ms
         with self._store.read() as connection:
@@ -231,6 +240,7 @@ class Snapshots:
         return [
             Lapse(item.region, item.host, max(item.deadline - now, 0) / 1000, tags_only)
             for item, tags_only in found
+            if region in (None, item.region)
         ]
 
 
@@ -244,10 +254,6 @@ def _each(
         )
         for item in told
     }
-
-
-def _listed(hosts: Iterable[bytes]) -> bytes:
-    return b"[%s]" % b",".join(hosts)
 
 
 def _tags(reader: TagReader, told: snapshot.Told, now: int) -> Mapping[str, str]:
