@@ -26,9 +26,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes
 
+from granian.rsgi import ProtocolClosed
 from oslo_log import log as logging
 
-from oat_trusted_filter.backend.api.exchange import LARGE_BODY, MIB, SMALL_BODY
+from oat_trusted_filter.backend.api.exchange import KIB, LARGE_BODY, MIB, SMALL_BODY
 from oat_trusted_filter.backend.api.problems import CONTENT_TYPE, Problem
 from oat_trusted_filter.backend.api.request_id import new_request_id
 
@@ -47,6 +48,9 @@ ROUNDS = "/v1/evidence"
 _TOKEN_HEADER = "x-auth-token"  # noqa: S105
 #: Seconds a client has for the body of a request.
 BODY_SECONDS = 30.0
+#: Bytes of a body that is waited for as a whole, which takes one turn of the loop instead of one
+#: for each part of it. So much the server holds of any connection before anybody asks.
+WHOLE_BODY = 16 * KIB
 #: Bytes of bodies a worker holds at one time.
 BODIES_IN_ALL = 64 * MIB
 #: Bytes of these that are kept for small bodies: large ones that stall fill only the rest.
@@ -121,7 +125,7 @@ class Gateway:
         parts: list[bytes] = []
         try:
             if length:
-                await self._collect(protocol, parts, 0 if length <= SMALL_BODY else ROOM_FOR_SMALL)
+                await self._collect(protocol, length, parts)
             body = b"".join(parts)
             if len(body) != length:
                 raise Problem("body-invalid", "the body has another length than was announced")
@@ -136,13 +140,17 @@ class Gateway:
         finally:
             self._room += sum(map(len, parts))
 
-    async def _collect(self, protocol: Any, parts: list[bytes], kept: int) -> None:
-        """Read the body; the server sees to it that it is not longer than announced.
-
-        :param kept: bytes of the room that are not for it.
-        """
+    async def _collect(self, protocol: Any, length: int, parts: list[bytes]) -> None:
+        """Read the body; the server sees to it that it is not longer than announced."""
+        kept = 0 if length <= SMALL_BODY else ROOM_FOR_SMALL
         try:
             async with asyncio.timeout(self._body_seconds):
+                if length <= WHOLE_BODY:
+                    # A client that goes away meanwhile has sent nothing.
+                    with contextlib.suppress(ProtocolClosed):
+                        parts.append(await protocol())
+                    self._reserve(sum(map(len, parts)), kept)
+                    return
                 async for part in protocol:
                     parts.append(part)
                     self._reserve(len(part), kept)
@@ -166,6 +174,10 @@ class Gateway:
         )
 
     def _reserve(self, size: int, kept: int) -> None:
+        """Take room for a part of a body.
+
+        :param kept: bytes of the room that are not for it.
+        """
         self._room -= size
         if self._room < kept:
             raise Problem(

@@ -265,6 +265,19 @@ def test_C3_slow_clients_do_not_hold_up_the_others(backend, http, many_files):
             connection.close()
 
 
+def test_C3_clients_that_go_away_in_the_middle_of_a_body_are_no_fault_of_the_service(ready):
+    with ready:
+        for size in (100, 100_000):
+            with contextlib.closing(secure(ready)) as connection:
+                connection.sendall(
+                    b"POST /v1/evidence HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                    b"Content-Length: %d\r\n\r\n{" % size
+                )
+                # Another one's answer comes when the worker has begun with this one.
+                assert Http(ready).call("POST", "/v1/challenges", {"host": "node-1"}).status == 200
+    assert "Traceback" not in ready.log
+
+
 def test_C3_500_idle_tls_connections_leave_the_service_answering(backend, http, many_files):
     before = memory(backend)
     with contextlib.ExitStack() as idle:
