@@ -229,17 +229,10 @@ class Snapshots:
         """What ends in the lease; read after the verdicts, which may be newer than the outlook."""
         before = now + self._lease_ms
         with self._store.read() as connection:
-            found = [
-                (item, tags_only)
-                for items, tags_only in (
-                    (snapshot.lapsing(connection, before), False),
-                    (snapshot.tags_ending(connection, before), True),
-                )
-                for item in items
-            ]
+            found = snapshot.lapsing(connection, before)
         return [
-            Lapse(item.region, item.host, max(item.deadline - now, 0) / 1000, tags_only)
-            for item, tags_only in found
+            Lapse(item.region, item.host, max(item.deadline - now, 0) / 1000, item.tags_only)
+            for item in found
             if region in (None, item.region)
         ]
 

@@ -15,7 +15,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, delete, or_, select, update
+from sqlalchemy import Connection, bindparam, delete, or_, select, update
 
 from oat_trusted_filter.backend.store.tables import tokens, users
 
@@ -61,6 +61,9 @@ class Token(NamedTuple):
 
 
 _COLUMNS = tuple(tokens.c[name] for name in Token._fields)
+_SHOWN = select(*_COLUMNS).where(
+    or_(tokens.c.digest == bindparam("digest"), tokens.c.old_digest == bindparam("digest"))
+)
 
 
 def token_digest(token: str) -> str:
@@ -71,9 +74,7 @@ def token_digest(token: str) -> str:
 def holder_of(connection: Connection, shown: str, now: int) -> Holder | None:
     """Whose token this is; None if it is none, or not valid any more."""
     digest = token_digest(shown)
-    row = connection.execute(
-        select(*_COLUMNS).where(or_(tokens.c.digest == digest, tokens.c.old_digest == digest))
-    ).first()
+    row = connection.execute(_SHOWN, {"digest": digest}).first()
     if row is None:
         return None
     known = Token._make(row)

@@ -13,7 +13,17 @@
 
 from typing import NamedTuple, cast
 
-from sqlalchemy import Column, Connection, ScalarSelect, func, select
+from sqlalchemy import (
+    BindParameter,
+    Column,
+    Connection,
+    ScalarSelect,
+    bindparam,
+    func,
+    literal,
+    select,
+    union_all,
+)
 
 from oat_trusted_filter.backend.store.tables import (
     deletions,
@@ -65,7 +75,8 @@ class Lapsing(NamedTuple):
     region: str
     host: str
     deadline: int
-
+    tags_only: bool
+    """It is the tags that end."""
 
 
 
@@ -97,15 +108,21 @@ _TOLD = (
     .join_from(verdicts, hosts, verdicts.c.host_id == hosts.c.id)
     .outerjoin(tag_records, HAS_RECORD)
 )
+_TOLD_SINCE = _TOLD.where(verdicts.c.changed > bindparam("since"))
 _LEVELS = select(hosts.c.region, hosts.c.host, verdicts.c.level).join_from(
     verdicts, hosts, verdicts.c.host_id == hosts.c.id
 )
-_LAPSING = select(hosts.c.region, hosts.c.host, verdicts.c.deadline).join_from(
-    verdicts, hosts, verdicts.c.host_id == hosts.c.id
-)
-_TAGS_ENDING = select(hosts.c.region, hosts.c.host, tag_records.c.ends_at).join_from(
-    tag_records, hosts, tag_records.c.host_id == hosts.c.id
-)
+_BEFORE: BindParameter[int] = bindparam("before")
+_LAPSING = union_all(
+    select(
+        hosts.c.region, hosts.c.host, verdicts.c.deadline, literal(value=False).label("tags_only")
+    )
+    .join_from(verdicts, hosts, verdicts.c.host_id == hosts.c.id)
+    .where(verdicts.c.deadline < _BEFORE),
+    select(hosts.c.region, hosts.c.host, tag_records.c.ends_at, literal(value=True))
+    .join_from(tag_records, hosts, tag_records.c.host_id == hosts.c.id)
+    .where(tag_records.c.ends_at < _BEFORE),
+).order_by("tags_only", "deadline")
 
 
 def outlook(connection: Connection) -> Outlook:
@@ -121,11 +138,11 @@ def told(
     :param since: only those that changed after this cursor.
     :param region: only those of this region.
     """
-    query = _TOLD if since is None else _TOLD.where(verdicts.c.changed > since)
+    query, values = (_TOLD, {}) if since is None else (_TOLD_SINCE, {"since": since})
     if region is not None:
         query = query.where(hosts.c.region == region)
     # Rows have the fields of the record; copying ten thousand of them takes as long as the rest.
-    return cast(list[Told], connection.execute(query).fetchall())
+    return cast(list[Told], connection.execute(query, values).fetchall())
 
 
 def levels(connection: Connection) -> list[Level]:
@@ -140,12 +157,5 @@ def deleted(connection: Connection, since: int) -> list[tuple[str, str]]:
 
 
 def lapsing(connection: Connection, before: int) -> list[Lapsing]:
-    """The hosts whose verdict ends before a moment."""
-    query = _LAPSING.where(verdicts.c.deadline < before).order_by(verdicts.c.deadline)
-    return [Lapsing._make(row) for row in connection.execute(query)]
-
-
-def tags_ending(connection: Connection, before: int) -> list[Lapsing]:
-    """The hosts whose tags end before a moment."""
-    query = _TAGS_ENDING.where(tag_records.c.ends_at < before).order_by(tag_records.c.ends_at)
-    return [Lapsing._make(row) for row in connection.execute(query)]
+    """The hosts whose verdict, or whose tags, end before a moment; tags come last."""
+    return [Lapsing._make(row) for row in connection.execute(_LAPSING, {"before": before})]

@@ -24,6 +24,7 @@ from oat_trusted_filter.backend.store import (
     reports,
     revising,
     snapshot,
+    tags,
     verdicts,
 )
 from oat_trusted_filter.backend.store.activations import Activation
@@ -125,6 +126,24 @@ def test_renewals_of_an_unchanged_verdict_do_not_move_the_cursor(books):
         books.renew(appraised_at=START + number, deadline=START + number, evidence=f"{number:064}")
     assert books.cursor == moved
     assert books.told(moved) == []
+
+
+def test_what_ends_before_a_moment_is_told_verdicts_first(books):
+    ends = {"node-1": START + 300, "node-2": START + 200}
+    books.approve("node-2")
+    for name, deadline in ends.items():
+        books.renew(books.subject(name), deadline=deadline)
+    books.store.write(
+        lambda connection: tags.assign(
+            connection, books.host.id, lambda _serial: "signed", None, START + 100
+        )
+    )
+    with books.store.read() as connection:
+        assert snapshot.lapsing(connection, START + 100) == []
+        assert snapshot.lapsing(connection, START + 300) == [
+            ("", "node-2", START + 200, False),
+            ("", "node-1", START + 100, True),
+        ]
 
 
 @pytest.mark.parametrize(

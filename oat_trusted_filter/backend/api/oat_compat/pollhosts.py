@@ -79,6 +79,7 @@ def _ending(service: Service, now: int) -> dict[tuple[str, str], str]:
         return {
             (item.region, item.host): _vtime(item.deadline - window)
             for item in snapshot.lapsing(connection, now + window)
+            if not item.tags_only
         }
 
 
