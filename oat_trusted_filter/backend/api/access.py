@@ -35,7 +35,7 @@ _BASE = (
     policy.RuleDefault(
         READER, "rule:admin or (role:reader and system_scope:all)", "Sees everything."
     ),
-    policy.RuleDefault(SERVICE, "rule:reader or role:service", "Other programs of the cloud."),
+    policy.RuleDefault(SERVICE, "role:service or rule:reader", "Other programs of the cloud."),
 )
 
 _POLICY_FILE = "policy.yaml"
