@@ -34,6 +34,8 @@ from sqlalchemy.exc import (
     NoSuchModuleError,
 )
 
+from oat_trusted_filter.backend.store.turns import Turns
+
 T = TypeVar("T")
 
 #: Milliseconds a writer waits for another one on SQLite.
@@ -83,7 +85,9 @@ class Store:
 
     def __init__(self, url: str) -> None:
         try:
-            self.sqlite = make_url(url).get_backend_name() == "sqlite"
+            place = make_url(url)
+            self.sqlite = place.get_backend_name() == "sqlite"
+            self._turns = Turns(place.database if self.sqlite else None, SQLITE_BUSY_MS / 1000)
             if self.sqlite:
                 self._writer = self._reader = _sqlite_engine(url)
             else:
@@ -104,6 +108,7 @@ class Store:
         """Close all connections."""
         self._reader.dispose()
         self._writer.dispose()
+        self._turns.close()
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:
@@ -119,7 +124,7 @@ class Store:
         attempt = 1
         while True:
             try:
-                with self._writer.connect() as connection:
+                with self._writer.connect() as connection, self._turns.turn():
                     if self.sqlite:
                         connection.exec_driver_sql("BEGIN IMMEDIATE")
                     result = work(connection)
