@@ -42,7 +42,7 @@ _POLICY_FILE = "policy.yaml"
 
 
 class Access:
-    """The rules in force. Thread-safe.
+    """The rules in force, as their files were when this was made. Thread-safe.
 
     :param conf: with the file of the operator; None: the defaults.
     :raises StartError: ``policy-file-invalid``.
@@ -70,6 +70,9 @@ class Access:
                 "policy-file-invalid",
                 f"[oslo_policy] policy_file {name}: {' '.join(str(error).split())}",
             ) from error
+        # From now on as they are: to look for the files takes longer than to apply the rules, and
+        # one that is half written would turn everybody away. A reload reads and checks them anew.
+        self._enforcer.use_conf = False
 
     def check(self, holder: Holder, route: Route) -> None:
         """Check that a caller may use a route.

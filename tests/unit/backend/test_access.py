@@ -197,6 +197,23 @@ def test_an_operator_may_write_rules_of_his_own(place_maker, tmp_path):
         assert caught.value.code == "role-insufficient"
 
 
+@pytest.mark.parametrize("text", ['"oat:hosts:index": "!"', "{", None])
+def test_a_file_of_rules_that_changes_counts_after_a_reload(tmp_path, text):
+    conf = configured(tmp_path, '"oat:hosts:index": "role:auditor"\n', "mine.yaml")
+    access, auditor = Access(ROUTES, conf), Holder("ann", frozenset({"auditor"}))
+    if text is None:
+        (tmp_path / "mine.yaml").unlink()
+    else:
+        (tmp_path / "mine.yaml").write_text(text)
+    access.check(auditor, ROUTE["hosts:index"])
+    if text == '"oat:hosts:index": "!"':
+        with pytest.raises(Problem):
+            Access(ROUTES, conf).check(auditor, ROUTE["hosts:index"])
+    else:
+        with pytest.raises(StartError):
+            Access(ROUTES, conf)
+
+
 @pytest.mark.parametrize("text", ["- a", '"oat:hosts:index": "rule:nowhere"', "{", None])
 def test_a_file_of_rules_that_is_none(tmp_path, text):
     with pytest.raises(StartError) as caught:
