@@ -132,15 +132,16 @@ class FakeBackend(fixtures.Fixture):  # type: ignore[misc]
             for host in hosts:
                 self.cursor += 1
                 record = {
-                    "region": region,
-                    "host": host,
+                    "reason": reason,
                     "service_host": host,
                     "resource_provider": resource_provider,
-                    "level": level,
-                    "reason": reason,
                     "tags": dict(tags or {}),
                 }
-                self._rows[region, host] = (self.cursor, record)
+                told = {name: value for name, value in record.items() if value}
+                self._rows[region, host] = (
+                    self.cursor,
+                    {"region": region, "host": host, "level": level, **told},
+                )
 
     def forget(self, host: str, region: str = "") -> None:
         """The host is deleted."""

@@ -336,7 +336,7 @@ def _asked(site: _Site) -> dict[str, float]:
         for _ in range(_REPEATS):
             other.round(flipping)
             known = json.loads(ask("verdicts_changed", "GET", "/v1/verdicts", **token))
-            if len(known["hosts"]) != len(site.hosts) or not known["hosts"][0]["tags"]:
+            if len(known["hosts"]) != len(site.hosts) or not known["hosts"][0].get("tags"):
                 raise LoadError("not all hosts are there with their tags")
             ask("verdicts_again", "GET", "/v1/verdicts", **token)
             ask("verdicts_unchanged", "GET", "/v1/verdicts", If_None_Match=etags[-1], **token)

@@ -12,7 +12,7 @@
 """What relying parties are told, written once for each state of the database."""
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -25,24 +25,23 @@ from oat_trusted_filter.backend.store.snapshot import Outlook
 from oat_trusted_filter.backend.store.tags import record_in
 
 TRUSTED = "trusted"
-_NO_TAGS: Mapping[str, str] = {}
 #: Milliseconds by which clocks of API servers may differ before a deadline looks too late.
 _TOLERANCE_MS = 5_000
 #: Regions whose answer is kept.
 _MOST_KEPT = 16
 
 
-class HostVerdict(msgspec.Struct):
-    """A verdict on the wire."""
+class HostVerdict(msgspec.Struct, omit_defaults=True):
+    """A verdict on the wire, which has nothing to say of most hosts but their level."""
 
     region: str
     host: str
-    service_host: str | None
-    resource_provider: str | None
     level: str
-    reason: str
-    tags: Mapping[str, str]
-    software_tpm: bool
+    reason: str = ""
+    service_host: str | None = None
+    resource_provider: str | None = None
+    tags: dict[str, str] = {}
+    software_tpm: bool = False
     """Its TPM is a program and proves nothing about a machine."""
 
 
@@ -243,15 +242,24 @@ def _each(
     write = msgspec.json.Encoder().encode
     return {
         (item.region, item.host): write(
-            HostVerdict(*item[:6], _tags(reader, item, now), bool(item.software_tpm))
+            HostVerdict(
+                item.region,
+                item.host,
+                item.level,
+                item.reason,
+                item.service_host,
+                item.resource_provider,
+                _tags(reader, item, now),
+                bool(item.software_tpm),
+            )
         )
         for item in told
     }
 
 
-def _tags(reader: TagReader, told: snapshot.Told, now: int) -> Mapping[str, str]:
+def _tags(reader: TagReader, told: snapshot.Told, now: int) -> dict[str, str]:
     """The tags of a trusted host; of any other nobody vouches for the machine."""
     if told.level != TRUSTED:
-        return _NO_TAGS
+        return {}
     record = reader.in_force(record_in(told), now)
-    return _NO_TAGS if record is None else record.claims.tags
+    return {} if record is None else dict(record.claims.tags)

@@ -69,7 +69,8 @@ def undefine(host, index=TAG_INDEX.index):
 def told(operator, host):
     """Level and tags as relying parties are told."""
     found = operator.call("GET", "/v1/verdicts")["hosts"]
-    return next((item["level"], item["tags"]) for item in found if item["host"] == host.name)
+    told = next(item for item in found if item["host"] == host.name)
+    return told["level"], told.get("tags", {})
 
 
 def codes(operator, host):

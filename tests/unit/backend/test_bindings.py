@@ -55,7 +55,7 @@ def levels(place):
 
 
 def told(place):
-    return {item["host"]: (item["level"], item["reason"])
+    return {item["host"]: (item["level"], item.get("reason", ""))
             for item in place.get("/v1/verdicts")["hosts"]}  # fmt: skip
 
 

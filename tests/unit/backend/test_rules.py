@@ -34,7 +34,7 @@ def levels(place):
 
 def reasons(place):
     told = sorted(place.get("/v1/verdicts")["hosts"], key=lambda item: item["host"])
-    return [item["reason"] for item in told]
+    return [item.get("reason", "") for item in told]
 
 
 def delete(place, name):

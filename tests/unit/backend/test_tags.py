@@ -56,7 +56,7 @@ def assign(place, name="node-1", tags=None, **fields):
 
 def told(place, name="node-1"):
     """The tags relying parties are told of."""
-    found = {item["host"]: item["tags"] for item in place.get("/v1/verdicts")["hosts"]}
+    found = {item["host"]: item.get("tags", {}) for item in place.get("/v1/verdicts")["hosts"]}
     return found[name]
 
 
