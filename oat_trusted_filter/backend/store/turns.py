@@ -37,15 +37,12 @@ class Turns:
         self._patience = patience
         self._thread = threading.Lock()
         self._file: int | None = None
+        self._path: str | None = None
         if database and not database.startswith((":", "file:")):
-            # Who may not make files there cannot write to the database either, and will hear of it.
-            with contextlib.suppress(OSError):
-                self._file = os.open(
-                    f"{database}{_FILES_END}", os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644
-                )
+            self._path = f"{database}{_FILES_END}"
 
     def close(self) -> None:
-        """Forget the file."""
+        """Forget the file; who takes a turn after that opens it again."""
         with self._thread:
             if self._file is not None:
                 os.close(self._file)
@@ -58,20 +55,21 @@ class Turns:
         There is no limit to how long another process may take, so one thread may wait long; all
         others of this process then hear from SQLite that it is locked.
         """
-        if self._file is None or not self._thread.acquire(timeout=self._patience):
+        if self._path is None or not self._thread.acquire(timeout=self._patience):
             yield
             return
         try:
-            self._lock(fcntl.LOCK_EX)
+            # Who may not make files there cannot write to the database either, and will hear of it.
+            with contextlib.suppress(OSError):
+                if self._file is None:
+                    self._file = os.open(self._path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+                # The kernel takes it from a process that is killed.
+                fcntl.flock(self._file, fcntl.LOCK_EX)
             try:
                 yield
             finally:
-                self._lock(fcntl.LOCK_UN)
+                if self._file is not None:
+                    with contextlib.suppress(OSError):
+                        fcntl.flock(self._file, fcntl.LOCK_UN)
         finally:
             self._thread.release()
-
-    def _lock(self, operation: int) -> None:
-        """What the kernel takes from a process that is killed."""
-        if self._file is not None:
-            with contextlib.suppress(OSError):
-                fcntl.flock(self._file, operation)
