@@ -23,6 +23,7 @@ from oslo_log import log as logging
 
 from oat_trusted_filter.backend.api.exchange import answer
 from oat_trusted_filter.backend.api.fields import moment
+from oat_trusted_filter.backend.api.queries import page_of
 from oat_trusted_filter.backend.api.rules import milliseconds, moment_of
 from oat_trusted_filter.backend.api.service import Service
 from oat_trusted_filter.backend.appraisal.expiry import validity
@@ -34,7 +35,9 @@ LOG = logging.getLogger(__name__)
 def index(service: Service, req: falcon.Request, resp: falcon.Response) -> None:
     """All authorities, the first to end first."""
     found = sorted(_documents(service), key=lambda item: item["valid_until"])
-    answer(resp, {"ek_authorities": found})
+    known = {item["fingerprint"]: item for item in found}
+    page, links = page_of(req, req.context.query, known)
+    answer(resp, {"ek_authorities": [known[marker] for marker in page], **links})
 
 
 def warn(service: Service) -> None:

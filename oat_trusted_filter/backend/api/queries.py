@@ -75,6 +75,19 @@ class EnrolmentTokensQuery(PageQuery, forbid_unknown_fields=True):
     sort: Literal["created_at", "-created_at"] = "created_at"
 
 
+class EkAuthoritiesQuery(PageQuery, forbid_unknown_fields=True):
+    """A part of the list of those who vouch for endorsement keys."""
+
+    marker: (
+        Annotated[
+            Digest,
+            msgspec.Meta(description="fingerprint of the authority after which the part begins"),
+        ]
+        | None
+    ) = None
+    sort: Literal["valid_until", "-valid_until"] = "valid_until"
+
+
 class ReferenceSetsQuery(NamesQuery, forbid_unknown_fields=True):
     """Which reference sets."""
 
@@ -135,7 +148,7 @@ def read(req: falcon.Request, kind: type[T]) -> T:
 
 def page_of(
     req: falcon.Request,
-    query: NamesQuery | EnforcersQuery | EnrolmentTokensQuery,
+    query: NamesQuery | EnforcersQuery | EnrolmentTokensQuery | EkAuthoritiesQuery,
     markers: Iterable[str],
 ) -> tuple[list[str], dict[str, Any]]:
     """The part of a list that was asked for, and :func:`next_page`.

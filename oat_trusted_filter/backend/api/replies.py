@@ -272,9 +272,10 @@ class EkAuthorityDocument(msgspec.Struct):
 
 
 class EkAuthoritiesDocument(msgspec.Struct):
-    """All authorities."""
+    """Authorities that vouch for endorsement keys."""
 
     ek_authorities: list[EkAuthorityDocument]
+    links: list[Link] = []
 
 
 class CheckedHost(msgspec.Struct):

@@ -285,7 +285,7 @@ ROUTES = (
     ),
     Route(
         "GET", "/v1/ek-authorities", READER, ek_authorities.index,
-        reply=replies.EkAuthoritiesDocument,
+        reply=replies.EkAuthoritiesDocument, query=queries.EkAuthoritiesQuery,
     ),
     Route(
         "GET", "/v1/verdicts", SERVICE, verdicts.index,

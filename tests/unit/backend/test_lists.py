@@ -11,9 +11,12 @@
 # under the License.
 """Lists part by part, filtered and sorted."""
 
+import datetime
 from urllib.parse import urlsplit
 
 import pytest
+
+from tests.lab.makers import authority
 
 
 @pytest.fixture
@@ -84,6 +87,19 @@ def test_a_list_goes_on_after_a_host_that_came_or_went(cloud):
 def test_a_query_that_is_none(place, query):
     answer = place.call("GET", f"/v1/hosts?{query}")
     assert (answer.status_code, answer.json["code"]) == (400, "field-invalid")
+
+
+def test_a_list_of_authorities(place_maker, tmp_path):
+    (tmp_path / "ek-ca").mkdir()
+    for name in "abc":
+        made = authority(name, end=datetime.datetime(2030, 1, ord(name) - 96, tzinfo=datetime.UTC))
+        (tmp_path / "ek-ca" / f"{name}.pem").write_bytes(made.pem)
+    place = place_maker(ek_ca_dir=tmp_path / "ek-ca")
+    for query, order in (("", "abc"), ("sort=-valid_until&", "cba")):
+        parts = walked(place, f"/v1/ek-authorities?{query}limit=2", "ek_authorities")
+        assert [item["subject"][-1] for part in parts for item in part] == list(order)
+    answer = place.call("GET", f"/v1/ek-authorities?marker={'0' * 64}")
+    assert (answer.status_code, answer.json["code"]) == (400, "marker-unknown")
 
 
 def test_lists_of_names(place):
