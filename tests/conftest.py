@@ -11,6 +11,8 @@
 # under the License.
 """Options of the test suite."""
 
+import signal
+
 import pytest
 
 from tests.lab.databases import MariaDb, PostgreSql
@@ -37,6 +39,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=STORM_ROUNDS,
         help="how many workers of the service are killed in the storm of enrolments and evidence",
     )
+
+
+def pytest_configure() -> None:
+    """Let programs end with SIGINT that tests start: in the background a shell has it ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
