@@ -79,7 +79,6 @@ class Lapsing(NamedTuple):
     """It is the tags that end."""
 
 
-
 def _first(moment: Column[int]) -> ScalarSelect[int]:
     # NULLs are the first in an index: without the condition SQLite reads through all of them.
     return select(func.min(moment)).where(moment.is_not(None)).scalar_subquery()

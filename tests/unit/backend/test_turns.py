@@ -92,17 +92,15 @@ def test_one_thread_waits_for_a_process_that_does_not_end_and_the_others_are_tol
         adding(store, "last")()
 
 
-def test_without_the_file_sqlite_keeps_writers_apart(tmp_path, store, database):
-    (tmp_path / "other").mkdir()
-    path = tmp_path / "other" / "oat.sqlite"
-    (tmp_path / "other" / "oat.sqlite-turn").mkdir()
+def test_without_the_file_sqlite_keeps_writers_apart(tmp_path):
+    path = tmp_path / "other.sqlite"
+    (tmp_path / "other.sqlite-turn").mkdir()
     with contextlib.closing(Store(f"sqlite:///{path}")) as one:
         one.write(tags.create)
         with contextlib.closing(Store(f"sqlite:///{path}")) as two, ThreadPoolExecutor(4) as pool:
             work = [
-                pool.submit(adding(target, f"tag-{number}"))
+                pool.submit(adding((one, two)[number % 2], f"tag-{number}"))
                 for number in range(20)
-                for target in [(one, two)[number % 2]]
             ]
             for done in work:
                 done.result(DEADLINE)
